@@ -1,0 +1,1 @@
+"""What everybody must agree on: states, events, topics, errors, wire forms."""

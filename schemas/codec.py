@@ -1,0 +1,86 @@
+"""The codec: an event to a record's value and headers, and back (CloudEvents 1.0, Kafka binary).
+
+Source of the header names: CloudEvents Kafka Protocol Binding 1.0, section 3.2 (binary content
+mode): `ce_` before each attribute, `content-type` for the body.
+"""
+
+import typing
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+import orjson
+
+from schemas.errors import Code, PermanentError
+from schemas.events import Body, Event
+
+TYPE_PREFIX = "com.parsewire."
+CONTENT_TYPE = b"application/json"
+
+Headers = tuple[tuple[str, bytes], ...]
+
+_CLASSES: dict[str, type] = {TYPE_PREFIX + c.__name__: c for c in typing.get_args(Body)}
+_TYPES: dict[type, bytes] = {c: name.encode() for name, c in _CLASSES.items()}
+
+
+class CodecError(PermanentError):
+    """The record is not an event of ours, or is a broken one."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Code.POISON_EVENT, message)
+
+
+def encode(event: Event) -> tuple[bytes, Headers]:
+    """Write the event: JSON value of its body, headers of its attributes."""
+    headers: Headers = (
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event.id.encode()),
+        ("ce_source", event.source.encode()),
+        ("ce_type", _TYPES[type(event.body)]),
+        ("ce_time", event.time.isoformat().encode()),
+        ("content-type", CONTENT_TYPE),
+    )
+    if event.traceparent is not None:
+        headers += (("traceparent", event.traceparent.encode()),)
+    return orjson.dumps(event.body), headers
+
+
+def decode(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> Event:
+    """Read an event; raise CodecError, and nothing else, for whatever is not one."""
+    texts = _texts(headers)
+    kind = texts.get("ce_type")
+    cls = _CLASSES.get(kind or "")
+    if cls is None:
+        raise CodecError(f"unknown ce_type {kind!r}; known: {', '.join(sorted(_CLASSES))}"[:600])
+    if value is None:
+        raise CodecError(f"{kind} without a value")
+    try:
+        body: Body = msgspec.convert(orjson.loads(value), cls)
+        moment = datetime.fromisoformat(texts["ce_time"])
+    except KeyError:
+        raise CodecError("no ce_time header") from None
+    except (ValueError, msgspec.ValidationError, RecursionError) as error:
+        raise CodecError(f"{kind}: {error}"[:600]) from None
+    if moment.tzinfo is None:
+        raise CodecError(f"ce_time {texts['ce_time']!r} has no time zone")
+    for name in ("ce_id", "ce_source"):
+        if not texts.get(name):
+            raise CodecError(f"no {name} header")
+    return Event(texts["ce_id"], texts["ce_source"], moment, body, texts.get("traceparent"))
+
+
+def type_name(body: Body) -> str:
+    """Name the body's kind as people see it: the CloudEvents type without its prefix."""
+    return type(body).__name__
+
+
+def _texts(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for name, raw in headers:
+        if raw is None or not (name.startswith("ce_") or name == "traceparent"):
+            continue
+        try:
+            texts[name] = raw.decode()
+        except UnicodeDecodeError:
+            raise CodecError(f"header {name} is not UTF-8") from None
+    return texts

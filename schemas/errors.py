@@ -1,0 +1,143 @@
+"""Error codes: the closed list, what each means, and what to do about it.
+
+ParsewireError
+  TransientError   the same call may succeed later (retry_after_seconds when the other side said so)
+  PermanentError   the same call will fail again; something has to change first
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Stable codes that users may match on; a code is never renamed."""
+
+    # documents
+    DOCUMENT_BROKEN = "document_broken"
+    DOCUMENT_EMPTY = "document_empty"
+    DOCUMENT_ENCRYPTED = "document_encrypted"
+    DOCUMENT_HAS_NO_TEXT = "document_has_no_text"
+    DOCUMENT_NOT_UTF8 = "document_not_utf8"
+    DOCUMENT_TOO_MANY_PAGES = "document_too_many_pages"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    # parsing
+    PARSE_TIMEOUT = "parse_timeout"
+    PARSER_CRASHED = "parser_crashed"
+    PARSER_UNAVAILABLE = "parser_unavailable"
+    SOURCE_MISSING = "source_missing"
+    SOURCE_CORRUPT = "source_corrupt"
+    # workers
+    WORKER_LOST = "worker_lost"
+    POISON_EVENT = "poison_event"
+    SHUTDOWN = "shutdown"
+    # requests
+    INVALID_REQUEST = "invalid_request"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    NOT_ACCEPTABLE = "not_acceptable"
+    REQUEST_TIMEOUT = "request_timeout"
+    CONFLICT = "conflict"
+    RESULT_NOT_READY = "result_not_ready"
+    TOO_LARGE = "too_large"
+    # Parsewire itself
+    TABLES_UNAVAILABLE = "tables_unavailable"
+    BUS_UNAVAILABLE = "bus_unavailable"
+    STORAGE_UNAVAILABLE = "storage_unavailable"
+    RECORD_TOO_LARGE = "record_too_large"
+    OVERLOADED = "overloaded"
+    INTERNAL_ERROR = "internal_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a code says to a person, and the HTTP status that it has when a request ends so."""
+
+    status: int
+    title: str
+    advice: str
+
+
+MEANINGS: dict[Code, Meaning] = {
+    Code.DOCUMENT_BROKEN: Meaning(
+        422, "The document cannot be read", "Open it in a viewer, save it anew, upload that."
+    ),
+    Code.DOCUMENT_EMPTY: Meaning(422, "The document has no bytes", "Send the file's content."),
+    Code.DOCUMENT_ENCRYPTED: Meaning(
+        422, "The document needs a password", "Remove the password and upload it again."
+    ),
+    Code.DOCUMENT_HAS_NO_TEXT: Meaning(
+        422, "No page has a text layer", "It is a scan: run OCR on it first."
+    ),
+    Code.DOCUMENT_NOT_UTF8: Meaning(
+        422, "The text is not UTF-8", "Convert the file to UTF-8 and upload it again."
+    ),
+    Code.DOCUMENT_TOO_MANY_PAGES: Meaning(
+        422, "The document has too many pages", "Split it, or raise PARSEWIRE_MAX_PAGES."
+    ),
+    Code.UNSUPPORTED_MEDIA_TYPE: Meaning(
+        415, "This kind of document is not accepted", "Send one of the accepted media types."
+    ),
+    Code.PARSE_TIMEOUT: Meaning(
+        504, "Parsing took too long", "Split it, or raise PARSEWIRE_PARSE_TIMEOUT_SECONDS."
+    ),
+    Code.PARSER_CRASHED: Meaning(500, "The parser's process died", "It is tried again by itself."),
+    Code.PARSER_UNAVAILABLE: Meaning(
+        503, "The parser does not answer", "It is tried again by itself."
+    ),
+    Code.SOURCE_MISSING: Meaning(
+        500, "The uploaded bytes are gone", "Upload the document again with force."
+    ),
+    Code.SOURCE_CORRUPT: Meaning(
+        500, "The stored bytes changed", "Check the disk; upload the document again with force."
+    ),
+    Code.WORKER_LOST: Meaning(500, "The worker died", "It is tried again by itself."),
+    Code.POISON_EVENT: Meaning(
+        500, "The job's event could not be handled", "See `parsewire dead-letters list`."
+    ),
+    Code.SHUTDOWN: Meaning(503, "The worker was stopped", "It is tried again by itself."),
+    Code.INVALID_REQUEST: Meaning(400, "The request is not valid", "Correct what the detail says."),
+    Code.UNAUTHORIZED: Meaning(
+        401, "No valid key", "Send `Authorization: Bearer pw_...`; see `parsewire keys create`."
+    ),
+    Code.FORBIDDEN: Meaning(403, "Not yours to do", "Use a key that may do this."),
+    Code.NOT_FOUND: Meaning(404, "Not found", "Check the id; `GET /` lists what there is."),
+    Code.METHOD_NOT_ALLOWED: Meaning(405, "Method not allowed", "`GET /` lists what there is."),
+    Code.NOT_ACCEPTABLE: Meaning(
+        406, "No such format", "Accept text/markdown, text/plain or application/json."
+    ),
+    Code.REQUEST_TIMEOUT: Meaning(408, "The body came too slowly", "Send it again, faster."),
+    Code.CONFLICT: Meaning(409, "The job's state does not allow this", "Look at the job first."),
+    Code.RESULT_NOT_READY: Meaning(409, "There is no result", "Look at the job's state."),
+    Code.TOO_LARGE: Meaning(413, "The body is too large", "Send less, or raise the limit."),
+    Code.TABLES_UNAVAILABLE: Meaning(503, "The tables do not answer", "Try again later."),
+    Code.BUS_UNAVAILABLE: Meaning(503, "The message bus does not answer", "Try again later."),
+    Code.STORAGE_UNAVAILABLE: Meaning(503, "The blob store does not answer", "Try again later."),
+    Code.RECORD_TOO_LARGE: Meaning(500, "An event is too large", "Report it with the support id."),
+    Code.OVERLOADED: Meaning(503, "Too much at once", "Try again after Retry-After."),
+    Code.INTERNAL_ERROR: Meaning(500, "Our fault", "Report it with the support id."),
+}
+
+
+class ParsewireError(Exception):
+    """An expected trouble with a stable code and a message without secrets or document text."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class TransientError(ParsewireError):
+    """The same call may succeed later."""
+
+    def __init__(
+        self, code: Code, message: str, *, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(code, message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class PermanentError(ParsewireError):
+    """The same call will fail again until something else changes."""

@@ -1,0 +1,182 @@
+"""Events: past-tense facts and requests, as they stand in the topics.
+
+An event's class name is its CloudEvents type without the prefix (`codec.TYPE_PREFIX`). Fields are
+only ever added, with a default; a reader ignores those that it does not know.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
+
+Aware = Annotated[datetime, Meta(tz=True)]
+Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRef:
+    """Where bytes are kept, and what they must be: key, lower-case hex sha256, size in bytes."""
+
+    key: str
+    sha256: Sha256
+    size_bytes: Count
+
+
+@dataclass(frozen=True, slots=True)
+class ParseOptions:
+    """What a producer may ask of a parse; a part of what makes two uploads the same job."""
+
+    max_pages: Positive | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """What every event of a job carries."""
+
+    job_id: str
+    tenant: str
+    attempt: Positive
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentUploaded(JobEvent):
+    """A document is kept and waits for a worker; said again for every attempt."""
+
+    document_id: str
+    source: BlobRef
+    media_type: str
+    name: str | None = None
+    options: ParseOptions = field(default_factory=ParseOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class ParseStarted(JobEvent):
+    """A worker has claimed the attempt (information only)."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParseQueued(JobEvent):
+    """A parser elsewhere has taken the document under its own job id."""
+
+    parser: str
+    vendor_job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParseSucceeded(JobEvent):
+    """The result is kept."""
+
+    result: BlobRef
+    parser: str
+    parser_version: str
+    pages: Count
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ParseFailed(JobEvent):
+    """The attempt has ended without a result."""
+
+    code: str
+    message: str
+    transient: bool
+    parser: str | None = None
+    retry_after_seconds: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParseDeferred(JobEvent):
+    """The attempt was put off; it counts towards nothing. No `until` means at once."""
+
+    code: str
+    until: Aware | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDue(JobEvent):
+    """The wait before the next attempt is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested(JobEvent):
+    """Somebody asked to cancel the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRequested(JobEvent):
+    """Somebody asked to run a failed or cancelled job again."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRequested(JobEvent):
+    """Somebody asked to delete the job and its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobMoved(JobEvent):
+    """The job-state table moved the job."""
+
+    document_id: str
+    from_state: str | None
+    to_state: str
+    code: str | None = None
+    parser: str | None = None
+    pages: Count | None = None
+    result: BlobRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimed:
+    """One stage of one job took this long (a measurement; nothing is decided from it)."""
+
+    tenant: str
+    service: str
+    stage: str
+    outcome: str
+    seconds: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCalled:
+    """A parser or other service was called once."""
+
+    tenant: str
+    service: str
+    operation: str
+    outcome: str
+    seconds: Seconds
+    pages: Count = 0
+
+
+JobInput = (
+    ParseStarted
+    | ParseQueued
+    | ParseSucceeded
+    | ParseFailed
+    | ParseDeferred
+    | RetryDue
+    | CancelRequested
+    | RetryRequested
+    | DeleteRequested
+)
+"""What the topic `jobs.events` carries."""
+
+Body = DocumentUploaded | JobInput | JobMoved | StageTimed | ServiceCalled
+"""Everything that a topic may carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A body with its CloudEvents attributes."""
+
+    id: str
+    source: str
+    time: Aware
+    body: Body
+    traceparent: str | None = None

@@ -1,0 +1,47 @@
+"""Identifiers: what each id is made of, and how it is recognised."""
+
+import re
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+
+DOCUMENTS = uuid.UUID("6f1d6a0e-6f4e-5d59-9a55-70617273776d")
+"""Namespace of document ids (uuid5 of tenant and content)."""
+
+DERIVED = uuid.UUID("0b7e64ab-2f0c-5f0c-8d7a-70617273776e")
+"""Namespace of ids that follow from other ids, so that saying a thing twice gives one id."""
+
+_TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+NewId = Callable[[], str]
+
+
+def uuid7(unix_ms: int | None = None) -> str:
+    """Make a UUIDv7: 48 bits of unix milliseconds, then 74 random bits (RFC 9562, 5.7)."""
+    millis = time.time_ns() // 1_000_000 if unix_ms is None else unix_ms
+    value = (millis & (1 << 48) - 1) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))
+
+
+def document_id(tenant: str, sha256: str) -> str:
+    """Name a document by its tenant and the lower-case hex sha256 of its bytes."""
+    return str(uuid.uuid5(DOCUMENTS, f"{tenant}/{sha256.lower()}"))
+
+
+def derived_id(*parts: str | int) -> str:
+    """Make the id that follows from `parts`: the same parts always give the same id."""
+    return str(uuid.uuid5(DERIVED, "/".join(str(part) for part in parts)))
+
+
+def is_tenant(text: str) -> bool:
+    """Tell whether `text` may name a tenant: 1 to 63 of a-z, 0-9, `-`, `_`; no leading mark."""
+    return _TENANT.fullmatch(text) is not None
+
+
+def is_uuid(text: str) -> bool:
+    """Tell whether `text` is a UUID in its lower-case canonical form."""
+    return _UUID.fullmatch(text) is not None

@@ -1,0 +1,1 @@
+"""The processes: configuration, wiring, gateway, worker, command line."""

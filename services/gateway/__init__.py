@@ -1,0 +1,1 @@
+"""The HTTP gateway, a file per group of routes."""

@@ -1,0 +1,78 @@
+"""The blob seam: bytes under a name that says who owns them."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from schemas.events import BlobRef
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A blob as the store lists it: key and the age of its last change in seconds."""
+
+    key: str
+    age_seconds: float
+
+
+def source_key(tenant: str, job_id: str) -> str:
+    """Name the bytes that were uploaded for a job."""
+    return f"{tenant}/{job_id}/source"
+
+
+def result_key(tenant: str, job_id: str, attempt: int) -> str:
+    """Name the result of one attempt."""
+    return f"{tenant}/{job_id}/{attempt}/result"
+
+
+class BlobWriter(Protocol):
+    """Takes the bytes of one blob; nothing is kept before `keep`."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Add a chunk."""
+        ...
+
+    async def keep(self) -> BlobRef:
+        """Make the blob durable under its key, and tell its hash and size."""
+        ...
+
+
+class Blobs(Protocol):
+    """A store of blobs.
+
+    Every call may raise TransientError(STORAGE_UNAVAILABLE) for trouble of the store itself.
+    """
+
+    def open_writer(self, key: str) -> AbstractAsyncContextManager[BlobWriter]:
+        """Begin a blob; leaving without `keep` leaves nothing behind."""
+        ...
+
+    async def put(self, key: str, content: bytes) -> BlobRef:
+        """Keep `content` durably under `key`, replacing what was there."""
+        ...
+
+    async def read(self, blob: BlobRef) -> bytes:
+        """Read a whole blob; raise PermanentError SOURCE_MISSING or SOURCE_CORRUPT."""
+        ...
+
+    def open_local(self, blob: BlobRef) -> AbstractAsyncContextManager[Path]:
+        """Lend a verified file of the blob's bytes for reading; raises as `read` does."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Remove a blob; one that is not there is no error."""
+        ...
+
+    async def exists(self, key: str) -> bool:
+        """Tell whether a blob is kept under `key`."""
+        ...
+
+    def list_all(self) -> AsyncIterator[Stored]:
+        """Walk over every blob kept, in no promised order."""
+        ...
+
+    async def check(self) -> None:
+        """Write, read and remove a few bytes; raise when the store does not do that."""
+        ...

@@ -1,0 +1,1 @@
+"""The seam to what turns a document into pages."""
