@@ -160,21 +160,21 @@ class Recorder:
         """Count up."""
         try:
             self._child(metric, labels).inc(amount)
-        except Exception:  # noqa: BLE001 - a measurement must never break what it measures
+        except Exception:
             log.exception("metric_not_recorded", metric=metric.name)
 
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
         """Add one observation to a histogram, in seconds."""
         try:
             self._child(metric, labels).observe(value)
-        except Exception:  # noqa: BLE001 - a measurement must never break what it measures
+        except Exception:
             log.exception("metric_not_recorded", metric=metric.name)
 
     def set(self, metric: Metric, value: float, **labels: str) -> None:
         """Set a gauge."""
         try:
             self._child(metric, labels).set(value)
-        except Exception:  # noqa: BLE001 - a measurement must never break what it measures
+        except Exception:
             log.exception("metric_not_recorded", metric=metric.name)
 
     def _child(self, metric: Metric, labels: dict[str, str]) -> Any:
