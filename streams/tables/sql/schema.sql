@@ -1,0 +1,155 @@
+-- The tables, as versions applied in order; a version that has shipped is never changed.
+-- Times are unix milliseconds UTC (`_ms`) by the table's own clock, now_ms().
+
+-- version: 1
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    document_id TEXT NOT NULL,
+    options TEXT NOT NULL,
+    generation INTEGER NOT NULL CHECK (generation >= 1),
+    state TEXT NOT NULL CHECK (state IN (
+        'uploaded', 'parsing', 'parse_queued', 'retry_wait', 'parsed',
+        'complete', 'failed_parse', 'cancelled', 'deleted')),
+    attempt INTEGER NOT NULL CHECK (attempt >= 1),
+    tries INTEGER NOT NULL CHECK (tries BETWEEN 0 AND 5),
+    losses INTEGER NOT NULL CHECK (losses BETWEEN 0 AND 11),
+    name TEXT,
+    media_type TEXT NOT NULL,
+    source_blob TEXT NOT NULL,
+    source_sha256 TEXT NOT NULL CHECK (length(source_sha256) = 64),
+    source_bytes INTEGER NOT NULL CHECK (source_bytes > 0),
+    parser TEXT,
+    parser_version TEXT,
+    vendor_job_id TEXT,
+    result_blob TEXT,
+    result_sha256 TEXT,
+    result_bytes INTEGER,
+    pages INTEGER CHECK (pages >= 0),
+    warnings TEXT NOT NULL DEFAULT '[]',
+    error_code TEXT,
+    error_message TEXT,
+    traceparent TEXT,
+    created_ms INTEGER NOT NULL,
+    updated_ms INTEGER NOT NULL,
+    UNIQUE (tenant, document_id, options, generation),
+    CHECK ((state IN ('parsed', 'complete')) = (result_blob IS NOT NULL)),
+    CHECK ((result_blob IS NULL) = (result_sha256 IS NULL)),
+    CHECK ((result_blob IS NULL) = (result_bytes IS NULL)),
+    CHECK (state NOT IN ('parsed', 'complete') OR parser IS NOT NULL),
+    CHECK (state != 'failed_parse' OR error_code IS NOT NULL),
+    CHECK (state != 'parse_queued' OR vendor_job_id IS NOT NULL)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX jobs_by_tenant ON jobs (tenant, id);
+CREATE INDEX jobs_by_state ON jobs (tenant, state, id);
+CREATE INDEX jobs_unfinished ON jobs (created_ms)
+    WHERE state IN ('uploaded', 'parsing', 'parse_queued', 'retry_wait', 'parsed');
+
+-- Sums kept by whoever moves a job, so that no scrape counts a million rows.
+CREATE TABLE job_counts (
+    state TEXT PRIMARY KEY,
+    jobs INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The history, ignored events too; its unique event id is the inbox.
+CREATE TABLE job_events (
+    seq INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL UNIQUE,
+    job_id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    from_state TEXT,
+    to_state TEXT,
+    ignored TEXT,
+    code TEXT,
+    message TEXT,
+    event_ms INTEGER NOT NULL,
+    recorded_ms INTEGER NOT NULL,
+    CHECK ((to_state IS NULL) = (ignored IS NOT NULL))
+) STRICT;
+CREATE INDEX job_events_by_job ON job_events (job_id, seq);
+
+CREATE TABLE timers (
+    job_id TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('step', 'settle', 'erase')),
+    due_ms INTEGER NOT NULL,
+    set_ms INTEGER NOT NULL,
+    repeats INTEGER NOT NULL CHECK (repeats >= 0),
+    PRIMARY KEY (job_id, kind)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX timers_due ON timers (due_ms);
+
+CREATE TABLE attempts (
+    job_id TEXT NOT NULL,
+    attempt INTEGER NOT NULL CHECK (attempt >= 1),
+    stage TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    claimed_ms INTEGER NOT NULL,
+    deadline_ms INTEGER NOT NULL,
+    intent_ms INTEGER,
+    ended_ms INTEGER,
+    PRIMARY KEY (job_id, attempt, stage)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX attempts_running ON attempts (owner) WHERE ended_ms IS NULL;
+
+CREATE TABLE outbox (
+    event_id TEXT PRIMARY KEY,
+    topic TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value BLOB NOT NULL,
+    headers BLOB NOT NULL,
+    kept_until_seen INTEGER NOT NULL CHECK (kept_until_seen IN (0, 1)),
+    send_after_ms INTEGER NOT NULL,
+    sends INTEGER NOT NULL DEFAULT 0,
+    created_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX outbox_due ON outbox (send_after_ms);
+
+CREATE TABLE positions (
+    cluster_id TEXT NOT NULL,
+    consumer_group TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    next_offset INTEGER NOT NULL CHECK (next_offset >= 0),
+    PRIMARY KEY (cluster_id, consumer_group, topic, partition)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE dead_letters (
+    id INTEGER PRIMARY KEY,
+    processor TEXT NOT NULL,
+    cluster_id TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    record_offset INTEGER NOT NULL,
+    key BLOB,
+    key_text TEXT,
+    value BLOB,
+    headers TEXT NOT NULL,
+    code TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    UNIQUE (processor, cluster_id, topic, partition, record_offset)
+) STRICT;
+CREATE INDEX dead_letters_by_key ON dead_letters (topic, key_text, created_ms);
+
+CREATE TABLE processor_stops (
+    processor TEXT PRIMARY KEY,
+    version TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    stopped_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE keys (
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    name TEXT NOT NULL,
+    secret_sha256 TEXT NOT NULL UNIQUE,
+    created_ms INTEGER NOT NULL,
+    revoked_ms INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- Each cluster of brokers that this deployment has made topics on.
+CREATE TABLE clusters (
+    cluster_id TEXT PRIMARY KEY,
+    first_seen_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
