@@ -1,0 +1,126 @@
+"""Admission: a kept document becomes a job, or joins the one that it already has."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from schemas.events import BlobRef, Event, ParseOptions, RetryRequested
+from schemas.ids import document_id, uuid7
+from schemas.job import RETRYABLE, Job, State, Timings, offer
+from streams.jobs import from_row, options_text
+from streams.outbox import put_events
+from streams.tables.base import Transaction
+
+_SOURCE = "/parsewire/admission"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A document whose bytes are kept, under the id of the job that it will be if it is new."""
+
+    job_id: str
+    tenant: str
+    source: BlobRef
+    media_type: str
+    name: str | None
+    options: ParseOptions
+    force: bool
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The job that serves a submission; `duplicate` when it was there before."""
+
+    job: Job
+    duplicate: bool
+
+
+async def admit(tx: Transaction, submission: Submission, timings: Timings) -> Admitted:
+    """Insert the job with its timer, first history line and offer; or join the newest one.
+
+    A failed or cancelled job that is joined is asked to retry. The caller removes the blob of a
+    duplicate.
+    """
+    document = document_id(submission.tenant, submission.source.sha256)
+    options = options_text(submission.options)
+    newest = await tx.one(
+        "jobs.newest_generation", tenant=submission.tenant, document_id=document, options=options
+    )
+    if newest is not None and not submission.force and newest["state"] != State.DELETED:
+        return await _join(tx, from_row(newest), submission.traceparent)
+    generation = newest["generation"] + 1 if newest is not None else 1
+    inserted = await tx.run(
+        "jobs.insert",
+        id=submission.job_id,
+        tenant=submission.tenant,
+        document_id=document,
+        options=options,
+        generation=generation,
+        name=submission.name,
+        media_type=submission.media_type,
+        source_blob=submission.source.key,
+        source_sha256=submission.source.sha256,
+        source_bytes=submission.source.size_bytes,
+        traceparent=submission.traceparent,
+    )
+    if not inserted:
+        return await admit(tx, submission, timings)
+    job = _new_job(submission, document, generation, tx.now_ms)
+    await _begin(tx, job, timings)
+    return Admitted(job, duplicate=False)
+
+
+async def _begin(tx: Transaction, job: Job, timings: Timings) -> None:
+    event = Event(uuid7(tx.now_ms), _SOURCE, _moment(tx), offer(job), job.traceparent)
+    await tx.run("jobs.count_moves", state=State.UPLOADED.value, change=1)
+    await tx.run(
+        "jobs.set_timer",
+        job_id=job.id,
+        kind="step",
+        due_ms=tx.now_ms + timings.offer_again_ms,
+    )
+    await tx.run(
+        "jobs.remember",
+        event_id=event.id,
+        job_id=job.id,
+        type="DocumentUploaded",
+        attempt=1,
+        from_state=None,
+        to_state=State.UPLOADED.value,
+        ignored=None,
+        code=None,
+        message=None,
+        event_ms=tx.now_ms,
+    )
+    await put_events(tx, [event])
+
+
+async def _join(tx: Transaction, job: Job, traceparent: str) -> Admitted:
+    if job.state in RETRYABLE:
+        asked = RetryRequested(job.id, job.tenant, job.attempt)
+        await put_events(tx, [Event(uuid7(), _SOURCE, _moment(tx), asked, traceparent)])
+    return Admitted(job, duplicate=True)
+
+
+def _new_job(submission: Submission, document: str, generation: int, now_ms: int) -> Job:
+    return Job(
+        id=submission.job_id,
+        tenant=submission.tenant,
+        document_id=document,
+        options=submission.options,
+        generation=generation,
+        state=State.UPLOADED,
+        attempt=1,
+        tries=0,
+        losses=0,
+        name=submission.name,
+        media_type=submission.media_type,
+        source=submission.source,
+        created_ms=now_ms,
+        updated_ms=now_ms,
+        traceparent=submission.traceparent,
+    )
+
+
+def _moment(tx: Transaction) -> datetime:
+    return datetime.fromtimestamp(tx.now_ms / 1000, UTC)

@@ -1,0 +1,178 @@
+"""The job_state fold: moves jobs, keeps their history and timers, says what moved."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+import orjson
+
+from schemas.codec import type_name
+from schemas.errors import Code, PermanentError
+from schemas.events import Event, JobInput, JobMoved, ParseDeferred, ParseFailed
+from schemas.ids import derived_id
+from schemas.job import Clock, Ignored, Job, Moved, State, Timings, move, offer
+from schemas.topics import JOBS_EVENTS, Topic, key_of
+from streams.jobs import from_row, moved_values
+from streams.outbox import put_events
+from streams.tables.base import Transaction
+
+_INPUTS = get_args(JobInput)
+_SOURCE = "/parsewire/job_state"
+
+
+@dataclass(slots=True)
+class _Changes:
+    """What a batch does, gathered in memory and written in sets."""
+
+    before: dict[str, Job]
+    jobs: dict[str, Job]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    steps: dict[str, int | None] = field(default_factory=dict)
+    erasures: list[dict[str, Any]] = field(default_factory=list)
+    counts: dict[State, int] = field(default_factory=dict)
+    outgoing: list[Event] = field(default_factory=list)
+
+
+class JobState:
+    """The only one that changes jobs."""
+
+    name = "job_state"
+    topics: tuple[Topic, ...] = (JOBS_EVENTS,)
+
+    def __init__(self, timings: Timings, chance: Callable[[], float] = random.random) -> None:
+        self._timings = timings
+        self._chance = chance
+
+    async def apply(self, tx: Transaction, events: Sequence[Event]) -> None:
+        """Apply the events in order, each once."""
+        for event in events:
+            if not isinstance(event.body, _INPUTS):
+                raise PermanentError(
+                    Code.POISON_EVENT, f"{type_name(event.body)} does not belong in jobs.events"
+                )
+        ids = orjson.dumps([event.id for event in events]).decode()
+        seen = {row["event_id"] for row in await tx.all("jobs.seen_events", ids=ids)}
+        job_ids = orjson.dumps(list({key_of(event.body) for event in events})).decode()
+        before = {row["id"]: from_row(row) for row in await tx.all("jobs.by_ids", ids=job_ids)}
+        changes = _Changes(before, dict(before))
+        clock = Clock(tx.now_ms, self._chance, self._timings)
+        for event in events:
+            if event.id not in seen:
+                seen.add(event.id)
+                _apply(changes, event, clock)
+        await _write(tx, changes)
+        await tx.run("outbox.remove_seen", ids=ids)
+
+
+def _apply(changes: _Changes, event: Event, clock: Clock) -> None:
+    body: Any = event.body
+    job = changes.jobs.get(body.job_id)
+    outcome = move(job, body, clock)
+    if isinstance(outcome, Ignored) or job is None:
+        reason = outcome.reason if isinstance(outcome, Ignored) else "no such job"
+        changes.history.append(_line(event, event.id, ignored=reason))
+        return
+    changes.jobs[job.id] = outcome.job
+    changes.steps[job.id] = outcome.step_due_ms
+    if outcome.erase_due_ms is not None:
+        changes.erasures.append({"job_id": job.id, "kind": "erase", "due_ms": outcome.erase_due_ms})
+    _record(changes, event, job, outcome, clock)
+
+
+def _record(changes: _Changes, event: Event, job: Job, moved: Moved, clock: Clock) -> None:
+    """Write a history line and a JobMoved for each state that the job went through."""
+    state = job.state
+    for step, target in enumerate(moved.through):
+        line_id = event.id if step == 0 else derived_id(event.id, target)
+        changes.history.append(_line(event, line_id, from_state=state, to_state=target))
+        changes.counts[state] = changes.counts.get(state, 0) - 1
+        changes.counts[target] = changes.counts.get(target, 0) + 1
+        changes.outgoing.append(_moved_event(event, moved.job, state, target, clock.now_ms))
+        state = target
+    if state is State.UPLOADED:
+        changes.outgoing.append(
+            Event(
+                derived_id(event.id, "offer"),
+                _SOURCE,
+                _moment(clock.now_ms),
+                offer(moved.job),
+                event.traceparent,
+            )
+        )
+
+
+def _moved_event(event: Event, job: Job, source: State, target: State, now_ms: int) -> Event:
+    failed = target in (State.FAILED_PARSE, State.RETRY_WAIT)
+    body = JobMoved(
+        job_id=job.id,
+        tenant=job.tenant,
+        attempt=job.attempt,
+        document_id=job.document_id,
+        from_state=source.value,
+        to_state=target.value,
+        code=job.error_code if failed else None,
+        parser=job.parser,
+        pages=job.pages,
+        result=job.result,
+    )
+    return Event(
+        derived_id(event.id, "moved", target), _SOURCE, _moment(now_ms), body, event.traceparent
+    )
+
+
+def _line(
+    event: Event,
+    line_id: str,
+    *,
+    from_state: State | None = None,
+    to_state: State | None = None,
+    ignored: str | None = None,
+) -> dict[str, Any]:
+    body: Any = event.body
+    return {
+        "event_id": line_id,
+        "job_id": body.job_id,
+        "type": type_name(body),
+        "attempt": body.attempt,
+        "from_state": from_state and from_state.value,
+        "to_state": to_state and to_state.value,
+        "ignored": ignored,
+        "code": body.code if isinstance(body, ParseFailed | ParseDeferred) else None,
+        "message": body.message if isinstance(body, ParseFailed) else None,
+        "event_ms": int(event.time.timestamp() * 1000),
+    }
+
+
+async def _write(tx: Transaction, changes: _Changes) -> None:
+    moved = [moved_values(changes.before[job_id], changes.jobs[job_id]) for job_id in changes.steps]
+    if await tx.run_many("jobs.update", moved) != len(moved) and moved:
+        raise RuntimeError("a job was changed beside its fold")
+    await tx.run_many("jobs.remember", changes.history)
+    await tx.run_many(
+        "jobs.remove_timer",
+        [
+            {"job_id": job_id, "kind": "step"}
+            for job_id, due_ms in changes.steps.items()
+            if due_ms is None
+        ],
+    )
+    await tx.run_many(
+        "jobs.set_timer",
+        [
+            {"job_id": job_id, "kind": "step", "due_ms": due_ms}
+            for job_id, due_ms in changes.steps.items()
+            if due_ms is not None
+        ],
+    )
+    await tx.run_many("jobs.set_timer", changes.erasures)
+    await tx.run_many(
+        "jobs.count_moves",
+        [{"state": state.value, "change": by} for state, by in changes.counts.items() if by],
+    )
+    await put_events(tx, changes.outgoing)
+
+
+def _moment(now_ms: int) -> datetime:
+    return datetime.fromtimestamp(now_ms / 1000, UTC)

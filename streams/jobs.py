@@ -1,0 +1,81 @@
+"""Job rows: a job as the tables hold it, read and written."""
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from schemas.events import BlobRef, ParseOptions
+from schemas.job import Job, State
+from streams.tables.base import Row
+
+
+def options_text(options: ParseOptions) -> str:
+    """Write the options in the one form that makes equal options equal: sorted, defaults out."""
+    given = {k: v for k, v in msgspec.to_builtins(options).items() if v is not None}
+    return orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def from_row(row: Row) -> Job:
+    """Read a row of `jobs`."""
+    result = None
+    if row["result_blob"] is not None:
+        result = BlobRef(row["result_blob"], row["result_sha256"], row["result_bytes"])
+    return Job(
+        id=row["id"],
+        tenant=row["tenant"],
+        document_id=row["document_id"],
+        options=_options(row["options"]),
+        generation=row["generation"],
+        state=State(row["state"]),
+        attempt=row["attempt"],
+        tries=row["tries"],
+        losses=row["losses"],
+        name=row["name"],
+        media_type=row["media_type"],
+        source=BlobRef(row["source_blob"], row["source_sha256"], row["source_bytes"]),
+        created_ms=row["created_ms"],
+        updated_ms=row["updated_ms"],
+        parser=row["parser"],
+        parser_version=row["parser_version"],
+        vendor_job_id=row["vendor_job_id"],
+        result=result,
+        pages=row["pages"],
+        warnings=tuple(orjson.loads(row["warnings"])),
+        error_code=row["error_code"],
+        error_message=row["error_message"],
+        traceparent=row["traceparent"],
+    )
+
+
+def moved_values(before: Job, after: Job) -> dict[str, Any]:
+    """Write what a move changes, with the state and attempt that it expects."""
+    result = after.result
+    return {
+        "id": after.id,
+        "state": after.state.value,
+        "attempt": after.attempt,
+        "state_before": before.state.value,
+        "attempt_before": before.attempt,
+        "tries": after.tries,
+        "losses": after.losses,
+        "parser": after.parser,
+        "parser_version": after.parser_version,
+        "vendor_job_id": after.vendor_job_id,
+        "result_blob": result and result.key,
+        "result_sha256": result and result.sha256,
+        "result_bytes": result and result.size_bytes,
+        "pages": after.pages,
+        "warnings": orjson.dumps(after.warnings).decode() if after.warnings else "[]",
+        "error_code": after.error_code,
+        "error_message": after.error_message,
+    }
+
+
+_NO_OPTIONS = ParseOptions()
+
+
+def _options(text: str) -> ParseOptions:
+    if text == "{}":
+        return _NO_OPTIONS
+    return msgspec.convert(orjson.loads(text), ParseOptions)

@@ -1,0 +1,45 @@
+"""The outbox: events written in the transaction that makes them true."""
+
+from collections.abc import Iterable
+
+import orjson
+
+from schemas import codec
+from schemas.events import Event
+from schemas.topics import key_of, topic_of
+from streams.tables.base import OutboxRow, Transaction
+
+TAKEOVER_MS = 5_000
+"""How long the process that wrote an event has to send it before any relay may."""
+
+
+async def put_events(tx: Transaction, events: Iterable[Event]) -> None:
+    """Write events to the outbox, and have them sent once the transaction has committed."""
+    rows = [_row(event) for event in events]
+    if not rows:
+        return
+    await tx.run_many(
+        "outbox.put",
+        [
+            {
+                "event_id": row.event_id,
+                "topic": row.topic,
+                "key": row.key,
+                "value": row.value,
+                "headers": row.headers,
+                "kept_until_seen": row.kept_until_seen,
+                "takeover_ms": TAKEOVER_MS,
+            }
+            for row in rows
+        ],
+    )
+    tx.announce(rows)
+
+
+def _row(event: Event) -> OutboxRow:
+    value, headers = codec.encode(event)
+    topic = topic_of(event.body)
+    texts = [[name, raw.decode()] for name, raw in headers]
+    return OutboxRow(
+        event.id, topic.name, key_of(event.body), value, orjson.dumps(texts), topic.kept_until_seen
+    )

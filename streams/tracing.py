@@ -1,0 +1,23 @@
+"""Trace context: the `traceparent` that goes along with a document (W3C Trace Context, level 1)."""
+
+import re
+import secrets
+
+_FORM = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def new_traceparent() -> str:
+    """Begin a trace, sampled."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+def child_of(traceparent: str | None) -> str:
+    """Go on with a trace under a new span id; begin one where there is none or a broken one."""
+    if traceparent is None or not _FORM.fullmatch(traceparent):
+        return new_traceparent()
+    return f"{traceparent[:36]}{secrets.token_hex(8)}{traceparent[52:]}"
+
+
+def trace_id(traceparent: str | None) -> str | None:
+    """Give the trace's id for logs."""
+    return traceparent[3:35] if traceparent else None
