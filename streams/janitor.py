@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import orjson
 import structlog
@@ -57,9 +58,7 @@ class Janitor:
         for due in dues:
             for key in await self._keys_of(due):
                 await self._blobs.delete(key)
-            await self._tables.write(
-                lambda tx, due=due: tx.run("jobs.remove_timer", job_id=due["job_id"], kind="erase")
-            )
+            await self._tables.write(partial(_forget_timer, job_id=due["job_id"]))
         return len(dues)
 
     async def _keys_of(self, due: Row) -> list[str]:
@@ -97,3 +96,7 @@ class Janitor:
         for key in unnamed:
             await self._blobs.delete(key)
         return len(unnamed)
+
+
+async def _forget_timer(tx: Transaction, job_id: str) -> int:
+    return await tx.run("jobs.remove_timer", job_id=job_id, kind="erase")

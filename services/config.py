@@ -1,0 +1,148 @@
+"""Configuration: read once from the environment and `.env` into one frozen value."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.job import Timings
+
+PREFIX = "PARSEWIRE_"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _topic_prefix(text: str) -> str:
+    if text.strip(".-_abcdefghijklmnopqrstuvwxyz0123456789"):
+        raise ValueError("use a-z, 0-9, '.', '_' and '-' only")
+    return text
+
+
+class ConfigError(Exception):
+    """A variable has a value that cannot be; the message names it and says what is right."""
+
+
+class Settings(BaseSettings):
+    """Every variable, with its default and meaning; the README's table is made from this."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True
+    )
+
+    env: Literal["development", "production"] = Field(
+        "development", description="`production` refuses the mock parser."
+    )
+    mode: Literal["local", "mock"] = Field(
+        "local", description="Which parser serves: `local` (this machine) or `mock` (made up)."
+    )
+    data_dir: Path = Field(Path(".parsewire"), description="Where tables and blobs are kept.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="The least that is logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto`: coloured on a terminal, JSON lines elsewhere."
+    )
+
+    kafka_bootstrap_servers: str = Field(
+        "",
+        description="Brokers, `host:port,...`; empty: `up` starts its embedded broker.",
+    )
+    topic_prefix: Annotated[str, AfterValidator(_topic_prefix)] = Field(
+        "parsewire.", description="Stands before every topic's and group's name."
+    )
+    topic_partitions: int | None = Field(
+        None, ge=1, description="Partitions of every topic made; empty: each topic's own count."
+    )
+    topic_replication: Count = Field(1, description="Replicas of every topic made.")
+    kafka_session_timeout_seconds: Positive = Field(
+        10.0, description="After how long a silent consumer loses its partitions."
+    )
+    kafka_send_timeout_seconds: Positive = Field(
+        10.0, description="How long a send may wait for the broker's acknowledgement."
+    )
+    kafka_bytes_in_flight: Count = Field(
+        32 * 1024 * 1024, description="Bytes of records that may be under way at once."
+    )
+    stall_seconds: Positive = Field(
+        60.0, description="Lag without progress for this long starts a consumer again."
+    )
+
+    gateway_host: str = Field("127.0.0.1", description="Where the gateway listens.")
+    gateway_port: Port = Field(8080, description="Its port; 0: any free one.")
+    metrics_host: str = Field("127.0.0.1", description="Where workers show their metrics.")
+    metrics_port: Port = Field(0, description="A worker's metrics port; 0: any free one.")
+    max_upload_bytes: Count = Field(
+        512 * 1024 * 1024 + 64 * 1024,
+        description="Largest document, after decompression.",
+    )
+    upload_idle_seconds: Positive = Field(
+        30.0, description="How long a sender may be silent within a body before it gets 408."
+    )
+    upload_total_seconds: Positive = Field(3600.0, description="How long one upload may last.")
+    uploads_at_once: Count = Field(256, description="Uploads read at once; more get 503.")
+
+    slots: int | None = Field(
+        None, ge=1, description="Documents parsed at once by a worker; empty: the cores."
+    )
+    max_pages: Count = Field(2000, description="Most pages of a document.")
+    parse_timeout_seconds: Positive = Field(120.0, description="Hard limit of one parse.")
+    lease_seconds: Positive = Field(15.0, description="How long a silent worker keeps a document.")
+    renew_seconds: Positive = Field(1.0, description="How often a worker renews its leases.")
+    sweep_seconds: Positive = Field(0.5, description="How often due timers are looked at.")
+    drain_seconds: Positive = Field(10.0, description="How long a stopping worker may finish.")
+    offer_again_seconds: Positive = Field(
+        30.0, description="After how long an unclaimed document is offered again, doubling to 1 h."
+    )
+    retry_base_seconds: Positive = Field(2.0, description="Longest wait before the first retry.")
+    retry_cap_seconds: Positive = Field(300.0, description="Longest wait before any retry.")
+
+    mock_latency_seconds: float = Field(0.0, ge=0, description="Mock: how long a parse takes.")
+    mock_transient_rate: float = Field(
+        0.0, ge=0, le=1, description="Mock: share of attempts that fail and are tried again."
+    )
+    mock_permanent_rate: float = Field(
+        0.0, ge=0, le=1, description="Mock: share of documents that fail for good."
+    )
+
+    gateway_url: str = Field(
+        "", description="Command line: where the gateway is; empty: the one that `up` started."
+    )
+    api_key: SecretStr | None = Field(
+        None, description="Command line: the key to use; empty: the one that `up` made."
+    )
+
+    def timings(self) -> Timings:
+        """Give the moves their waits."""
+        return Timings(
+            offer_again_ms=_ms(self.offer_again_seconds),
+            lease_ms=_ms(self.lease_seconds),
+            retry_base_ms=_ms(self.retry_base_seconds),
+            retry_cap_ms=_ms(self.retry_cap_seconds),
+        )
+
+
+def load_settings() -> Settings:
+    """Read the environment; raise ConfigError, a line for each wrong variable."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        lines = [
+            f"{PREFIX}{str(item['loc'][0]).upper()}={item['input']!r}: {item['msg']}"
+            for item in error.errors()
+        ]
+        raise ConfigError("\n".join(lines)) from None
+    if settings.mode == "mock" and settings.env == "production":
+        raise ConfigError(f"{PREFIX}MODE=mock is refused while {PREFIX}ENV=production: use 'local'")
+    if settings.renew_seconds * 2 > settings.lease_seconds:
+        raise ConfigError(
+            f"{PREFIX}LEASE_SECONDS={settings.lease_seconds:g} must be at least twice "
+            f"{PREFIX}RENEW_SECONDS={settings.renew_seconds:g}"
+        )
+    return settings
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
