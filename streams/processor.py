@@ -79,3 +79,11 @@ class ProcessorStoppedError(Exception):
 
 class PositionLostError(Exception):
     """Another worker has moved a position that this one believed its own."""
+
+
+class LogReplacedError(Exception):
+    """A stored position lies beyond the log's end: it was read from another log."""
+
+    def __init__(self, topic: str, message: str) -> None:
+        super().__init__(message)
+        self.topic = topic

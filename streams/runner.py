@@ -10,7 +10,13 @@ from streams.backoff import Backoff
 from streams.bus.base import Bus, Consumer, Partition, StaleLogError
 from streams.dead_letters import DeadLetterLimit
 from streams.metrics import PROCESSOR_RESTARTS, Recorder
-from streams.processor import Batch, Ground, PositionLostError, ProcessorStoppedError
+from streams.processor import (
+    Batch,
+    Ground,
+    LogReplacedError,
+    PositionLostError,
+    ProcessorStoppedError,
+)
 from streams.watchdog import Progress
 
 log = structlog.get_logger(__name__)
@@ -41,7 +47,7 @@ class Runner:
         self._drain_seconds = drain_seconds
         self._stopping = asyncio.Event()
         self._uncommitted: dict[Partition, int] = {}
-        self._stale: StaleLogError | None = None
+        self._replaced: LogReplacedError | None = None
         self._paused: frozenset[Partition] = frozenset()
 
     def stop(self) -> None:
@@ -49,7 +55,7 @@ class Runner:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Consume until stopped; raise StaleLogError when the log is not the one known."""
+        """Consume until stopped; raise LogReplacedError when the log is not the one known."""
         backoff = Backoff()
         while not self._stopping.is_set():
             if await self._limit.is_stopped():
@@ -94,8 +100,8 @@ class Runner:
         loop = asyncio.get_running_loop()
         committed = loop.time()
         while not self._stopping.is_set():
-            if self._stale is not None:
-                raise self._stale
+            if self._replaced is not None:
+                raise self._replaced
             self._progress.raise_if_stalled()
             room = self._ground.room()
             self._steer(consumer, paused=room == 0)
@@ -147,7 +153,7 @@ class Runner:
                 else:
                     await self._consumer.seek(partition, offset)
             except StaleLogError as error:
-                self._stale = error
+                self._replaced = LogReplacedError(partition.topic, str(error))
 
     async def _on_revoked(self, revoked: frozenset[Partition]) -> None:
         await self._commit(self._consumer)

@@ -51,3 +51,6 @@ ON CONFLICT (processor) DO UPDATE SET
 
 -- name: resume
 DELETE FROM processor_stops WHERE processor = :processor;
+
+-- name: forget
+DELETE FROM positions WHERE cluster_id = :cluster_id AND topic = :topic;

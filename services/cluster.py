@@ -1,0 +1,41 @@
+"""Entering a cluster: its topics are there, and what an earlier log knew is offered again."""
+
+import asyncio
+
+import structlog
+
+from schemas.errors import TransientError
+from schemas.topics import TOPICS
+from streams.backoff import Backoff
+from streams.bus.base import Bus
+from streams.tables.base import Tables, Transaction
+
+log = structlog.get_logger(__name__)
+
+_WAIT_SECONDS = 60.0
+
+
+async def enter_cluster(bus: Bus, tables: Tables) -> str:
+    """Make the missing topics and give the cluster's id; wait a minute for an absent broker.
+
+    Where the cluster or a topic is new, positions in it are forgotten and every waiting document
+    is due to be offered now: whatever the log before it held is gone.
+    """
+    async with asyncio.timeout(_WAIT_SECONDS):
+        cluster_id = await Backoff().retry(bus.cluster_id, TransientError)
+        made = await Backoff().retry(lambda: bus.ensure_topics(TOPICS), TransientError)
+
+    async def unit(tx: Transaction) -> int:
+        new = await tx.run("positions.meet_cluster", cluster_id=cluster_id)
+        for topic in made:
+            await tx.run("positions.forget", cluster_id=cluster_id, topic=topic)
+        return await tx.run("jobs.offer_all_now") if new or made else 0
+
+    offered = await tables.write(unit)
+    log.info("cluster_entered", cluster=cluster_id, topics_made=len(made), offered_again=offered)
+    return cluster_id
+
+
+async def forget_topic(tables: Tables, cluster_id: str, topic: str) -> None:
+    """Forget the positions in a topic whose log is shorter than they say."""
+    await tables.write(lambda tx: tx.run("positions.forget", cluster_id=cluster_id, topic=topic))
