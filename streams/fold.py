@@ -12,7 +12,7 @@ from schemas.topics import Topic
 from streams.bus.base import Partition, Record
 from streams.dead_letters import DeadLetterLimit, bury
 from streams.metrics import BATCH_SECONDS, PROCESSED, Recorder
-from streams.processor import Batch, Fold, PositionLostError
+from streams.processor import Batch, Fold, PositionLostError, ProcessorStoppedError
 from streams.tables.base import Row, Tables, Transaction
 
 log = structlog.get_logger(__name__)
@@ -21,6 +21,8 @@ _TRANSACTION_SECONDS = 0.015
 """Others wait while a batch holds the tables."""
 
 _SMALLEST, _LARGEST = 32, 2_000
+
+_NOT_THE_RECORDS_FAULT = (TransientError, PositionLostError, ProcessorStoppedError)
 
 
 class FoldGround:
@@ -79,7 +81,7 @@ class FoldGround:
         started = time.perf_counter()
         try:
             await self._apply(fresh)
-        except (TransientError, PositionLostError):
+        except _NOT_THE_RECORDS_FAULT:
             raise
         except Exception as error:  # noqa: BLE001 - found and buried record by record
             log.warning("batch_failed", processor=self.name, error=repr(error))
@@ -119,7 +121,7 @@ class FoldGround:
                 single = {partition: [record]}
                 try:
                     await self._apply(single)
-                except (TransientError, PositionLostError):
+                except _NOT_THE_RECORDS_FAULT:
                     raise
                 except Exception as error:  # noqa: BLE001 - kept as a dead letter with its reason
                     await self._bury(single, record, repr(error))

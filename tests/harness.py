@@ -1,0 +1,130 @@
+"""A bench for processors: tables in a folder, a clock that is set by hand, jobs put in."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from prometheus_client import CollectorRegistry
+
+from schemas import codec
+from schemas.events import BlobRef, Body, Event, ParseOptions
+from schemas.ids import uuid7
+from schemas.job import Job, Timings
+from streams.admission import Admitted, Submission, admit
+from streams.bus.base import Partition, Record
+from streams.jobs import from_row
+from streams.metrics import Recorder
+from streams.tables.base import OutboxRow, Row
+from streams.tables.sqlite import SqliteTables, open_sqlite
+
+NOW = 1_800_000_000_000
+TIMINGS = Timings(offer_again_ms=30_000, lease_ms=15_000)
+
+
+class FakeClock:
+    """Milliseconds that pass when told to."""
+
+    def __init__(self, now_ms: int = NOW) -> None:
+        self.now_ms = now_ms
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+    def seconds(self) -> float:
+        """Give the same time in seconds, for what measures in them."""
+        return self.now_ms / 1000
+
+    def pass_ms(self, milliseconds: int) -> None:
+        """Let time pass."""
+        self.now_ms += milliseconds
+
+
+class Desk:
+    """Tables with what they announced, and short ways to look into them."""
+
+    def __init__(self, tables: SqliteTables, clock: FakeClock, recorder: Recorder) -> None:
+        self.tables = tables
+        self.clock = clock
+        self.recorder = recorder
+        self.announced: list[OutboxRow] = []
+        tables.on_commit(self.announced.extend)
+
+    def said(self) -> list[Event]:
+        """Give every event announced so far, decoded, and forget them."""
+        rows, self.announced[:] = list(self.announced), []
+        return [decode_row(row) for row in rows]
+
+    async def upload(self, number: int = 1, **changes: Any) -> Admitted:
+        """Admit a document that differs by its number."""
+        submission = submission_of(number, **changes)
+        return await self.tables.write(lambda tx: admit(tx, submission, TIMINGS))
+
+    async def job(self, job_id: str) -> Job:
+        """Give a job."""
+        row = await self.tables.read(lambda tx: tx.one("jobs.by_id", id=job_id))
+        assert row is not None
+        return from_row(row)
+
+    async def rows(self, query: str, **values: Any) -> list[Row]:
+        """Run a query."""
+        return await self.tables.read(lambda tx: tx.all(query, **values))
+
+    async def history(self, job_id: str) -> list[tuple[str, str | None, str | None]]:
+        """Give (type, from, to) of a job's history."""
+        rows = await self.rows("jobs.history", job_id=job_id, most=100)
+        return [(row["type"], row["from_state"], row["to_state"]) for row in rows]
+
+    async def untimed(self) -> int:
+        """Count the unfinished jobs without a step timer."""
+        (row,) = await self.rows("jobs.unfinished_without_timer")
+        return int(row["jobs"])
+
+
+@asynccontextmanager
+async def open_desk(folder: Path) -> AsyncIterator[Desk]:
+    """Open tables in a folder under a clock that stands still."""
+    clock = FakeClock()
+    recorder = Recorder(CollectorRegistry())
+    async with open_sqlite(folder / "tables.db", recorder, clock_ms=clock) as tables:
+        yield Desk(tables, clock, recorder)
+
+
+def submission_of(number: int = 1, **changes: Any) -> Submission:
+    """Make a submission of the document with this number."""
+    job_id = uuid7()
+    values: dict[str, Any] = {
+        "job_id": job_id,
+        "tenant": "acme",
+        "source": BlobRef(f"acme/{job_id}/source", f"{number:064x}", 10),
+        "media_type": "application/pdf",
+        "name": f"{number}.pdf",
+        "options": ParseOptions(),
+        "force": False,
+        "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01",
+    }
+    return Submission(**(values | changes))
+
+
+def event_of(body: Body, event_id: str | None = None) -> Event:
+    """Put a body in an envelope."""
+    return Event(event_id or uuid7(), "/test", datetime(2027, 1, 15, 8, tzinfo=UTC), body)
+
+
+def record_of(event: Event, topic: str, offset: int = 0, partition: int = 0) -> Record:
+    """Make the record that carries an event."""
+    value, headers = codec.encode(event)
+    key = getattr(event.body, "job_id", "k").encode()
+    return Record(Partition(topic, partition), offset, key, value, headers, NOW)
+
+
+def decode_row(row: OutboxRow) -> Event:
+    """Read an event back from its outbox row."""
+    return codec.decode(row.value, header_pairs(row))
+
+
+def header_pairs(row: OutboxRow) -> list[tuple[str, bytes]]:
+    """Give an outbox row's headers as a record has them."""
+    return [(name, text.encode()) for name, text in orjson.loads(row.headers)]

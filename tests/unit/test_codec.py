@@ -1,0 +1,160 @@
+"""The codec: every event survives it, and garbage raises its own error alone."""
+
+import contextlib
+import typing
+from datetime import UTC, datetime, timedelta, timezone
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import codec
+from schemas import events as ev
+from schemas.topics import TOPICS, key_of, topic_of
+
+text = st.text(max_size=20)
+sha = st.text("0123456789abcdef", min_size=64, max_size=64)
+seconds = st.floats(0, 1e6)
+blob = st.builds(ev.BlobRef, key=text, sha256=sha, size_bytes=st.integers(0, 2**40))
+zone = st.integers(-12 * 60, 12 * 60).map(lambda m: timezone(timedelta(minutes=m)))
+moment = st.builds(
+    lambda seconds, zone: datetime.fromtimestamp(seconds, zone),
+    st.integers(0, 4_000_000_000_000_000).map(lambda micros: micros / 1_000_000),
+    st.one_of(st.just(UTC), zone),
+)
+st.register_type_strategy(ev.BlobRef, blob)
+st.register_type_strategy(
+    ev.ParseOptions, st.builds(ev.ParseOptions, max_pages=st.none() | st.integers(1, 9999))
+)
+
+BUILDS = {
+    "tenant": text,
+    "job_id": text,
+    "attempt": st.integers(1, 10**6),
+    "source": blob,
+    "result": blob,
+    "pages": st.integers(0, 10**6),
+    "seconds": seconds,
+    "retry_after_seconds": st.none() | seconds,
+    "until": st.none() | moment,
+}
+
+
+def bodies(kind: type[ev.Body]) -> st.SearchStrategy[ev.Body]:
+    names = typing.get_type_hints(kind)
+    known = {name: strategy for name, strategy in BUILDS.items() if name in names}
+    if kind is ev.JobMoved:
+        known |= {"result": st.none() | blob, "pages": st.none() | st.integers(0, 9)}
+    return st.builds(kind, **known)
+
+
+events = st.builds(
+    ev.Event,
+    id=st.text("abc123-", min_size=1, max_size=40),
+    source=st.text("/abc", min_size=1, max_size=20),
+    time=moment,
+    body=st.one_of([bodies(kind) for kind in typing.get_args(ev.Body)]),
+    traceparent=st.none() | st.just("00-" + "a" * 32 + "-" + "b" * 16 + "-01"),
+)
+
+
+@given(events)
+def test_every_event_survives(event: ev.Event) -> None:
+    value, headers = codec.encode(event)
+    assert codec.decode(value, headers) == event
+
+
+@given(events)
+def test_every_event_has_its_topic_and_key(event: ev.Event) -> None:
+    assert topic_of(event.body) in TOPICS
+    assert isinstance(key_of(event.body), str)
+
+
+header_names = st.sampled_from(["ce_id", "ce_type", "ce_time", "ce_source", "traceparent", "other"])
+types = st.sampled_from([b"com.parsewire.RetryDue", b"com.parsewire.ParseSucceeded"])
+
+
+@given(
+    st.none() | st.binary(max_size=200),
+    st.lists(st.tuples(header_names, st.none() | types | st.binary(max_size=40)), max_size=8),
+)
+def test_garbage_raises_the_codecs_own_error(
+    value: bytes | None, headers: list[tuple[str, bytes | None]]
+) -> None:
+    with pytest.raises(codec.CodecError):
+        codec.decode(value, headers)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+)
+
+
+@given(events, st.sampled_from(["job_id", "attempt", "tenant", "seconds"]), json_values)
+def test_a_field_of_the_wrong_kind_never_raises_anything_else(
+    event: ev.Event, name: str, wrong: object
+) -> None:
+    value, headers = codec.encode(event)
+    try:
+        broken = orjson.dumps(orjson.loads(value) | {name: wrong})
+    except (TypeError, orjson.JSONEncodeError):
+        return
+    with contextlib.suppress(codec.CodecError):
+        assert codec.decode(broken, headers).id == event.id
+
+
+def retry_due(**changes: bytes | None) -> list[tuple[str, bytes | None]]:
+    event = ev.Event("e1", "/test", datetime(2026, 1, 1, tzinfo=UTC), ev.RetryDue("j", "t", 1))
+    _, headers = codec.encode(event)
+    return [(name, changes.get(name, raw)) for name, raw in headers]
+
+
+def test_unknown_fields_are_ignored() -> None:
+    value = b'{"job_id":"j","tenant":"t","attempt":1,"later":"addition"}'
+    assert codec.decode(value, retry_due()).body == ev.RetryDue("j", "t", 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "headers"),
+    [
+        (b'{"job_id":"j","tenant":"t","attempt":true}', retry_due()),
+        (b'{"job_id":"j","tenant":"t","attempt":0}', retry_due()),
+        (b'{"job_id":"j","tenant":"t"}', retry_due()),
+        (b'{"job_id":"j","tenant":"t","attempt":1}', retry_due(ce_time=b"2026-01-01T00:00:00")),
+        (b'{"job_id":"j","tenant":"t","attempt":1}', retry_due(ce_type=b"com.parsewire.Nothing")),
+        (b'{"job_id":"j","tenant":"t","attempt":1}', retry_due(ce_id=None)),
+        (b'{"job_id":"j","tenant":"t","attempt":1}', retry_due(ce_id=b"\xff")),
+        (None, retry_due()),
+        (b"[" * 100_000, retry_due()),
+    ],
+    ids=[
+        "bool",
+        "zero",
+        "missing",
+        "no zone",
+        "unknown type",
+        "no id",
+        "not utf-8",
+        "null",
+        "deep",
+    ],
+)
+def test_what_is_refused(value: bytes | None, headers: list[tuple[str, bytes | None]]) -> None:
+    with pytest.raises(codec.CodecError):
+        codec.decode(value, headers)
+
+
+def test_record_on_the_wire() -> None:
+    event = ev.Event("e1", "/test", datetime(2026, 1, 1, tzinfo=UTC), ev.RetryDue("j", "t", 1))
+    value, headers = codec.encode(event)
+    assert value == b'{"job_id":"j","tenant":"t","attempt":1}'
+    assert headers == (
+        ("ce_specversion", b"1.0"),
+        ("ce_id", b"e1"),
+        ("ce_source", b"/test"),
+        ("ce_type", b"com.parsewire.RetryDue"),
+        ("ce_time", b"2026-01-01T00:00:00+00:00"),
+        ("content-type", b"application/json"),
+    )
