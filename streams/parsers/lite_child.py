@@ -1,0 +1,126 @@
+"""A LiteParse child process: documents by path on stdin, page texts on stdout, one at a time.
+
+Frames both ways: 4 bytes of length (big-endian), then JSON. A request is answered by frames of
+`pages` and one frame that ends it: `done`, `error` (what LiteParse said) or `too_many`.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+# The public wrapper copies every text item's box into Python objects and drops them again: a
+# quarter of the time of a page. Its native class has the same call with the page texts alone.
+from liteparse._liteparse import LiteParse
+
+PAGES_PER_BATCH = 25
+FRAME_CHARACTERS = 500_000
+
+_LENGTH = struct.Struct(">I")
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    settings = orjson.loads(sys.argv[1])
+    inlet, outlet = _take_pipes()
+    _die_with(settings["parent_pid"])
+    if settings["memory_limit_bytes"] is not None:
+        limit = settings["memory_limit_bytes"]
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    link = Path(settings["link"])
+    parser = LiteParse(
+        output_format="markdown",
+        ocr_enabled=False,
+        image_mode="off",
+        keep_headers_footers=True,
+        continue_on_page_error=True,
+        max_pages=settings["max_pages"] + 1,
+        quiet=True,
+    )
+    _send(outlet, {"ready": True})
+    while (request := _receive(inlet)) is not None:
+        # The alarm's default action ends the process in native code too, parent or no parent.
+        signal.setitimer(signal.ITIMER_REAL, request["deadline_seconds"])
+        for answer in _answers(parser, link, request):
+            _send(outlet, answer)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _answers(parser: Any, link: Path, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    # LiteParse reads a file whose name ends in .pdf, and blobs have no suffix.
+    link.unlink(missing_ok=True)
+    link.symlink_to(request["path"])
+    try:
+        session = parser.open_batch_session(str(link), PAGES_PER_BATCH)
+        if session.total_pages > request["max_pages"]:
+            yield {"too_many": session.total_pages}
+            return
+        while (batch := session.next_batch()) is not None:
+            yield from _page_frames(batch.result)
+    except RuntimeError as error:
+        yield {"error": str(error)}
+        return
+    finally:
+        link.unlink(missing_ok=True)
+    yield {"done": True}
+
+
+def _page_frames(result: Any) -> Iterator[dict[str, Any]]:
+    """Cut a batch into frames that are small enough to decode on an event loop."""
+    pages: list[tuple[int, str, str]] = []
+    characters = 0
+    for page in result.pages:
+        text = page.text.strip("\n")
+        blank = not text.strip()
+        # A page without text comes as an empty fenced block.
+        pages.append((page.page_num, "", "") if blank else (page.page_num, page.markdown, text))
+        characters += len(page.markdown) + len(text)
+        if characters > FRAME_CHARACTERS:
+            yield {"pages": pages, "failed": []}
+            pages, characters = [], 0
+    yield {"pages": pages, "failed": [error.page_num for error in result.page_errors]}
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Keep the pipes for frames alone: what native code prints goes to stderr."""
+    inlet, outlet = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    return inlet, outlet
+
+
+def _die_with(parent_pid: int) -> None:
+    """End with the parent, and leave signals that a terminal or init sends to all to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        sys.exit(1)
+
+
+def _receive(inlet: BinaryIO) -> dict[str, Any] | None:
+    head = inlet.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    request: dict[str, Any] = orjson.loads(inlet.read(_LENGTH.unpack(head)[0]))
+    return request
+
+
+def _send(outlet: BinaryIO, answer: dict[str, Any]) -> None:
+    body = orjson.dumps(answer)
+    outlet.write(_LENGTH.pack(len(body)) + body)
+    outlet.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""LiteParse, the local PDF parser: one child process per slot, killed at the deadline."""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+from schemas.errors import Code, ParsewireError, PermanentError, TransientError
+from streams.media import PDF
+from streams.parsers.base import Document, Page, Parsed
+from streams.parsers.lite_process import LiteProcess, start_process
+from streams.parsers.pages import judge_pages, page_limit, refuse_pages
+
+log = structlog.get_logger(__name__)
+
+CHILD = (sys.executable, "-P", str(Path(__file__).with_name("lite_child.py")))
+
+SELF_DESTRUCTION_SECONDS = 5.0
+"""How long after the deadline a child ends itself, should its parent be gone."""
+
+ERRORS: tuple[tuple[str, Code, str], ...] = (
+    ("password required", Code.DOCUMENT_ENCRYPTED, "the PDF needs a password"),
+    ("unsupported security", Code.DOCUMENT_ENCRYPTED, "the PDF's encryption is not supported"),
+    ("file not found", Code.SOURCE_MISSING, "the document's file is gone"),
+    ("invalid pdf format", Code.DOCUMENT_BROKEN, "the PDF's structure cannot be read"),
+    ("unsupported file format", Code.DOCUMENT_BROKEN, "the document is not a PDF"),
+    ("page not found", Code.DOCUMENT_BROKEN, "the PDF's pages cannot be read"),
+    ("pdf error:", Code.DOCUMENT_BROKEN, "the PDF cannot be read"),
+)
+"""What LiteParse 2.18 says, in lower case, and what that means here; it has no codes."""
+
+
+class LiteParser:
+    """Parses PDFs in `slots` processes; make it with `open_lite_parser`."""
+
+    name = "liteparse"
+
+    def __init__(
+        self,
+        *,
+        slots: int,
+        max_pages: int,
+        timeout_seconds: float,
+        links: Path,
+        memory_limit_bytes: int | None = None,
+        command: Sequence[str] = CHILD,
+    ) -> None:
+        self.version = version("liteparse")
+        self._max_pages = max_pages
+        self._timeout_seconds = timeout_seconds
+        self._links = links
+        self._memory_limit_bytes = memory_limit_bytes
+        self._command = command
+        self._slots = asyncio.Semaphore(slots)
+        self._slot_count = slots
+        self._closing = False
+        self._started = 0
+        self._idle: list[LiteProcess] = []
+        self._busy: set[LiteProcess] = set()
+        self._dying: set[asyncio.Task[None]] = set()
+
+    def accepts(self, media_type: str) -> bool:
+        """Tell whether it reads this media type."""
+        return media_type == PDF
+
+    async def parse(self, document: Document) -> Parsed:
+        """Parse one PDF; the wait for a free child does not count towards the deadline.
+
+        Raise TransientError PARSE_TIMEOUT or PARSER_CRASHED; the child is replaced then, and when
+        the caller is cancelled.
+        """
+        limit = page_limit(self._max_pages, document.options)
+        async with self._slots:
+            if self._closing:
+                raise TransientError(Code.SHUTDOWN, "the parser is being closed")
+            child = await self._take()
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    pages, failed = await self._converse(child, document, limit)
+            except TimeoutError:
+                raise TransientError(
+                    Code.PARSE_TIMEOUT, f"not parsed within {self._timeout_seconds:g} s"
+                ) from None
+            finally:
+                self._give_back(child)
+        warnings = judge_pages(pages, failed)
+        return Parsed(pages, self.name, self.version, warnings)
+
+    async def warm_up(self) -> None:
+        """Start a child for every slot ahead of the first document."""
+        starts = (self._start() for _ in range(self._slot_count))
+        children = await asyncio.gather(*starts, return_exceptions=True)
+        self._idle += [child for child in children if isinstance(child, LiteProcess)]
+        for child in children:
+            if isinstance(child, BaseException):
+                raise child
+
+    async def close(self) -> None:
+        """Kill what is still at work, and stop every child."""
+        self._closing = True
+        for child in self._busy:
+            child.kill()
+        for _ in range(self._slot_count):
+            await self._slots.acquire()
+        await asyncio.gather(*(child.stop() for child in self._idle), *self._dying)
+        self._idle.clear()
+
+    async def _converse(
+        self, child: LiteProcess, document: Document, limit: int
+    ) -> tuple[list[Page], list[int]]:
+        request = {
+            "path": str(document.path.absolute()),
+            "max_pages": limit,
+            "deadline_seconds": self._timeout_seconds + SELF_DESTRUCTION_SECONDS,
+        }
+        pages: list[Page] = []
+        failed: list[int] = []
+        async with aclosing(child.ask(request)) as answers:
+            async for answer in answers:
+                if "too_many" in answer:
+                    raise refuse_pages(answer["too_many"], limit)
+                if "error" in answer:
+                    raise _explain(answer["error"])
+                if "pages" in answer:
+                    pages += [Page(*page) for page in answer["pages"]]
+                    failed += answer["failed"]
+        pages += [Page(number, "", "") for number in failed]
+        return sorted(pages, key=lambda page: page.number), failed
+
+    async def _take(self) -> LiteProcess:
+        child = None
+        while child is None and self._idle:
+            waiting = self._idle.pop()
+            if waiting.idle:
+                child = waiting
+            else:
+                self._discard(waiting)
+        child = child or await self._start()
+        self._busy.add(child)
+        return child
+
+    def _give_back(self, child: LiteProcess) -> None:
+        self._busy.discard(child)
+        if child.idle:
+            self._idle.append(child)
+        else:
+            self._discard(child)
+
+    def _discard(self, child: LiteProcess) -> None:
+        log.info("parser_process_replaced", pid=child.pid)
+        child.kill()
+        task = asyncio.create_task(child.gone())
+        self._dying.add(task)
+        task.add_done_callback(self._dying.discard)
+
+    async def _start(self) -> LiteProcess:
+        self._started += 1
+        return await start_process(
+            self._command,
+            link=self._links / f"{self._started}.pdf",
+            max_pages=self._max_pages,
+            memory_limit_bytes=self._memory_limit_bytes,
+        )
+
+
+@asynccontextmanager
+async def open_lite_parser(
+    *,
+    slots: int,
+    max_pages: int,
+    timeout_seconds: float,
+    memory_limit_bytes: int | None = None,
+    command: Sequence[str] = CHILD,
+) -> AsyncIterator[LiteParser]:
+    """Lend a parser whose children are started, and stop them all at the end."""
+    with tempfile.TemporaryDirectory(prefix="parsewire-") as links:
+        parser = LiteParser(
+            slots=slots,
+            max_pages=max_pages,
+            timeout_seconds=timeout_seconds,
+            links=Path(links),
+            memory_limit_bytes=memory_limit_bytes,
+            command=command,
+        )
+        try:
+            await parser.warm_up()
+            yield parser
+        finally:
+            await parser.close()
+
+
+def _explain(said: str) -> ParsewireError:
+    lowered = said.lower()
+    for part, code, message in ERRORS:
+        if part in lowered:
+            return PermanentError(code, message)
+    log.warning("liteparse_error_unknown", said=said[:200])
+    return TransientError(Code.PARSER_CRASHED, "LiteParse failed in a way that is not known")
