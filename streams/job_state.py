@@ -98,7 +98,7 @@ def _record(changes: _Changes, event: Event, job: Job, moved: Moved, clock: Cloc
                 _SOURCE,
                 _moment(clock.now_ms),
                 offer(moved.job),
-                event.traceparent,
+                event.traceparent or job.traceparent,
             )
         )
 
@@ -117,9 +117,8 @@ def _moved_event(event: Event, job: Job, source: State, target: State, now_ms: i
         pages=job.pages,
         result=job.result,
     )
-    return Event(
-        derived_id(event.id, "moved", target), _SOURCE, _moment(now_ms), body, event.traceparent
-    )
+    trace = event.traceparent or job.traceparent
+    return Event(derived_id(event.id, "moved", target), _SOURCE, _moment(now_ms), body, trace)
 
 
 def _line(

@@ -19,7 +19,7 @@ seconds = st.floats(0, 1e6)
 blob = st.builds(ev.BlobRef, key=text, sha256=sha, size_bytes=st.integers(0, 2**40))
 zone = st.integers(-12 * 60, 12 * 60).map(lambda m: timezone(timedelta(minutes=m)))
 moment = st.builds(
-    lambda seconds, zone: datetime.fromtimestamp(seconds, zone),
+    datetime.fromtimestamp,
     st.integers(0, 4_000_000_000_000_000).map(lambda micros: micros / 1_000_000),
     st.one_of(st.just(UTC), zone),
 )

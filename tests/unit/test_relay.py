@@ -1,0 +1,116 @@
+"""The relay: sends after the commit, sends again what is overdue, keeps what must be seen."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest_asyncio
+
+from schemas import events as ev
+from schemas.errors import Code, TransientError
+from streams.bus.base import Outgoing
+from streams.outbox import put_events
+from streams.relay import Relay
+from tests.harness import Desk, event_of, open_desk
+
+
+@pytest_asyncio.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with open_desk(tmp_path) as opened:
+        yield opened
+
+
+class Sink:
+    """A producer that notes what it is given, or fails while `away`."""
+
+    def __init__(self) -> None:
+        self.sent: asyncio.Queue[Outgoing] = asyncio.Queue()
+        self.failed: asyncio.Queue[Outgoing] = asyncio.Queue()
+        self.away = False
+
+    async def send(self, record: Outgoing) -> None:
+        if self.away:
+            self.failed.put_nowait(record)
+            raise TransientError(Code.BUS_UNAVAILABLE, "away")
+        self.sent.put_nowait(record)
+
+
+async def outbox(desk: Desk) -> int:
+    (row,) = await desk.rows("outbox.depth")
+    return int(row["events"])
+
+
+async def put(desk: Desk, body: ev.Body) -> None:
+    await desk.tables.write(lambda tx: put_events(tx, [event_of(body)]))
+
+
+def moved(job: str = "j") -> ev.JobMoved:
+    return ev.JobMoved(job, "acme", 1, "d", "uploaded", "parsing")
+
+
+async def test_an_event_is_sent_after_its_commit_and_leaves_the_outbox(desk: Desk) -> None:
+    sink = Sink()
+    relay = Relay(desk.tables, sink, desk.recorder)
+    running = asyncio.create_task(relay.run())
+    await put(desk, moved())
+    record = await asyncio.wait_for(sink.sent.get(), 5)
+    assert (record.topic, record.key) == ("jobs.moved", b"j")
+    assert ("ce_type", b"com.parsewire.JobMoved") in record.headers
+    await _stop(running)
+    await relay.close(5)
+    assert await outbox(desk) == 0
+
+
+async def test_events_for_a_fold_stay_until_it_has_seen_them(desk: Desk) -> None:
+    sink = Sink()
+    relay = Relay(desk.tables, sink, desk.recorder)
+    running = asyncio.create_task(relay.run())
+    await put(desk, ev.RetryDue("j", "acme", 1))
+    await asyncio.wait_for(sink.sent.get(), 5)
+    await _stop(running)
+    await relay.close(5)
+    assert await outbox(desk) == 1
+    desk.clock.pass_ms(59_000)
+    assert await relay._send_overdue() == 0
+    desk.clock.pass_ms(1_000)
+    assert await relay._send_overdue() == 1
+    await relay.close(5)
+    desk.clock.pass_ms(119_000)
+    assert await relay._send_overdue() == 0
+    desk.clock.pass_ms(1_000)
+    assert await relay._send_overdue() == 1
+    await relay.close(5)
+
+
+async def test_what_a_dead_process_announced_is_sent_by_another(desk: Desk) -> None:
+    await put(desk, moved())
+    sink = Sink()
+    relay = Relay(desk.tables, sink, desk.recorder)
+    assert await relay._send_overdue() == 0
+    desk.clock.pass_ms(5_000)
+    assert await relay._send_overdue() == 1
+    assert (await asyncio.wait_for(sink.sent.get(), 5)).topic == "jobs.moved"
+    await relay.close(5)
+    assert await outbox(desk) == 0
+
+
+async def test_an_outage_only_delays(desk: Desk) -> None:
+    sink = Sink()
+    sink.away = True
+    relay = Relay(desk.tables, sink, desk.recorder)
+    running = asyncio.create_task(relay.run())
+    await put(desk, moved())
+    await asyncio.wait_for(sink.failed.get(), 5)
+    sink.away = False
+    desk.clock.pass_ms(5_000)
+    assert (await asyncio.wait_for(sink.sent.get(), 5)).key == b"j"
+    await _stop(running)
+    await relay.close(5)
+    assert await outbox(desk) == 0
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
