@@ -30,7 +30,7 @@ from streams.relay import Relay
 from streams.runner import Runner
 from streams.sweeper import Sweeper
 from streams.tables.base import Tables
-from streams.telemetry import BusTelemetry
+from streams.telemetry import Telemetry, open_telemetry
 from streams.watchdog import (
     ClusterReplacedError,
     Progress,
@@ -61,7 +61,7 @@ class Process:
     tables: Tables
     bus: Bus
     cluster_id: str
-    telemetry: BusTelemetry
+    telemetry: Telemetry
     leases: Leases
 
 
@@ -76,8 +76,16 @@ async def run_worker(settings: Settings, only: frozenset[str], *, metrics_port: 
         async with wiring.open_tables(settings, recorder) as tables:
             bus = wiring.build_bus(settings, name)
             cluster_id = await enter_cluster(bus, tables)
-            async with open_relayed(tables, bus, recorder) as producer:
-                process = _process(settings, name, recorder, tables, bus, cluster_id, producer)
+            source = f"/parsewire/{name}"
+            async with (
+                open_relayed(tables, bus, recorder) as producer,
+                open_telemetry(producer, recorder, source=source) as telemetry,
+            ):
+                lease_ms = settings.timings().lease_ms
+                leases = Leases(tables, name, lease_ms, settings.renew_seconds)
+                process = Process(
+                    settings, name, recorder, tables, bus, cluster_id, telemetry, leases
+                )
                 return await _run_until_replaced(process, only, stopping)
 
 
@@ -111,28 +119,6 @@ async def open_relayed(tables: Tables, bus: Bus, recorder: Recorder) -> AsyncIte
             running.cancel()
             await asyncio.wait([running])
             await relay.close(seconds=5)
-
-
-def _process(
-    settings: Settings,
-    name: str,
-    recorder: Recorder,
-    tables: Tables,
-    bus: Bus,
-    cluster_id: str,
-    producer: Producer,
-) -> Process:
-    lease_ms = settings.timings().lease_ms
-    return Process(
-        settings,
-        name,
-        recorder,
-        tables,
-        bus,
-        cluster_id,
-        BusTelemetry(producer, recorder, source=f"/parsewire/{name}"),
-        Leases(tables, name, lease_ms, settings.renew_seconds),
-    )
 
 
 async def _run_roles(process: Process, only: frozenset[str], stopping: asyncio.Event) -> None:
@@ -208,7 +194,6 @@ def _background(
         ("cluster", watch_cluster(process.bus, process.cluster_id)),
         ("loop", watch_loop(recorder)),
         ("progress", watch_progress(progresses)),
-        ("telemetry", process.telemetry.run()),
     ]
     if "parse" in only:
         found.append(("leases", process.leases.run()))
