@@ -19,6 +19,7 @@ from streams.metrics import PROCESSED, QUEUE_DEPTH, SLOTS, SLOTS_BUSY, Recorder
 from streams.outbox import put_events
 from streams.processor import Batch, Reactor
 from streams.tables.base import Tables, Transaction
+from streams.tracing import bind_message
 
 log = structlog.get_logger(__name__)
 
@@ -132,7 +133,7 @@ class ReactorGround:
         return claimed
 
     def _begin(self, record: Record, event: Event, offer: DocumentUploaded) -> None:
-        work = asyncio.ensure_future(self._work(event, offer))
+        work = asyncio.ensure_future(self._work(record, event, offer))
         serving = asyncio.create_task(self._serve(record, event, offer, work))
         self._held[serving] = work
         serving.add_done_callback(self._let_go)
@@ -151,7 +152,8 @@ class ReactorGround:
             self._has_room.clear()
         self._recorder.set(QUEUE_DEPTH, len(self._held) - self._busy, processor=self.name)
 
-    async def _work(self, event: Event, offer: DocumentUploaded) -> Body:
+    async def _work(self, record: Record, event: Event, offer: DocumentUploaded) -> Body:
+        bind_message(record, event, job=offer.job_id, attempt=offer.attempt)
         async with self._slots:
             if self._draining:
                 raise asyncio.CancelledError
@@ -166,11 +168,11 @@ class ReactorGround:
     async def _serve(
         self, record: Record, event: Event, offer: DocumentUploaded, work: asyncio.Future[Body]
     ) -> None:
+        bind_message(record, event, job=offer.job_id, attempt=offer.attempt)
         key = (offer.job_id, offer.attempt, self._reactor.stage)
         lease = self._leases.hold(key, work.cancel)
         try:
-            with structlog.contextvars.bound_contextvars(job=offer.job_id, attempt=offer.attempt):
-                await self._finish(record, event, offer, work, lease)
+            await self._finish(record, event, offer, work, lease)
         finally:
             self._leases.release(key)
 

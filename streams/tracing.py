@@ -3,6 +3,11 @@
 import re
 import secrets
 
+import structlog
+
+from schemas.events import Event
+from streams.bus.base import Record
+
 _FORM = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -16,6 +21,18 @@ def child_of(traceparent: str | None) -> str:
     if traceparent is None or not _FORM.fullmatch(traceparent):
         return new_traceparent()
     return f"{traceparent[:36]}{secrets.token_hex(8)}{traceparent[52:]}"
+
+
+def bind_message(record: Record, event: Event, *, job: str, attempt: int) -> None:
+    """Put a message's place, its job and its trace's id on every log line of this task."""
+    structlog.contextvars.bind_contextvars(
+        job=job,
+        attempt=attempt,
+        topic=record.partition.topic,
+        partition=record.partition.number,
+        offset=record.offset,
+        trace=trace_id(event.traceparent),
+    )
 
 
 def trace_id(traceparent: str | None) -> str | None:
