@@ -1,0 +1,1 @@
+"""Tests, their fakes and their brokers."""

@@ -1,0 +1,48 @@
+"""Fixtures for every tier: buses, brokers, names."""
+
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from services import embedded_broker
+from tests.brokers import open_kafka, skip_or_fail
+from tests.fakes import MemoryBus
+from tests.kafka_process import NoKafkaError
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Bootstrap servers of a real Kafka, one for the whole session."""
+    try:
+        async with open_kafka(tmp_path_factory.mktemp("kafka")) as servers:
+            yield servers
+    except NoKafkaError as error:
+        skip_or_fail(str(error))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def embedded_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Bootstrap servers of the embedded broker, one for the whole session."""
+    output = tmp_path_factory.mktemp("embedded") / "broker.log"
+    async with embedded_broker.open_embedded_broker(output) as broker:
+        yield broker.bootstrap_servers
+
+
+@pytest.fixture
+def memory_bus() -> MemoryBus:
+    """A bus in memory, empty."""
+    return MemoryBus()
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix that no other test's topics and groups have."""
+    return f"test-{uuid.uuid4().hex[:12]}."
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    return embedded_broker.free_port()

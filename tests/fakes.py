@@ -1,0 +1,250 @@
+"""Fakes: a bus in memory that keeps the promises of the real ones."""
+
+import asyncio
+import time
+import uuid
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from schemas.errors import Code, PermanentError, TransientError
+from schemas.topics import MAX_RECORD_BYTES, Topic
+from streams.bus.base import Lag, OnAssigned, OnRevoked, Outgoing, Partition, Record, StaleLogError
+
+
+class MemoryBus:
+    """A cluster in memory; `away` and `replace` play an outage and a broker that forgot all."""
+
+    def __init__(
+        self, *, partitions: int | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.clock = clock
+        self.logs: dict[Partition, list[Record]] = {}
+        self.committed: dict[str, dict[Partition, int]] = {}
+        self.groups: dict[str, list[MemoryConsumer]] = {}
+        self.generations: dict[str, int] = {}
+        self._partitions = partitions
+        self._counts: dict[str, int] = {}
+        self.away = False
+        self._cluster_id = uuid.uuid4().hex
+        self._changed = asyncio.Event()
+
+    def set_away(self, away: bool) -> None:
+        """Take the broker away, or let it come back."""
+        self.away = away
+        self.notify()
+
+    def replace(self) -> None:
+        """Put an empty cluster in its place, as when a broker in memory is started again."""
+        self._cluster_id = uuid.uuid4().hex
+        for kept in (self._counts, self.logs, self.committed):
+            kept.clear()
+        self.notify()
+
+    def answer(self) -> None:
+        """Raise TransientError(BUS_UNAVAILABLE) while the broker is away."""
+        if self.away:
+            raise TransientError(Code.BUS_UNAVAILABLE, "the memory bus is away")
+
+    def notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition that changes of this bus bring about."""
+        while not condition():
+            await self._changed.wait()
+
+    async def cluster_id(self) -> str:
+        self.answer()
+        return self._cluster_id
+
+    async def ensure_topics(self, topics: Sequence[Topic]) -> frozenset[str]:
+        self.answer()
+        made = frozenset(topic.name for topic in topics if topic.name not in self._counts)
+        for topic in topics:
+            wanted = self._partitions or topic.partitions
+            found = self._counts.setdefault(topic.name, wanted)
+            if found != wanted:
+                message = f"topic {topic.name} has {found} partitions and must have {wanted}"
+                raise PermanentError(Code.INVALID_REQUEST, message)
+            self.logs |= {p: self.logs.get(p, []) for p in self.partitions_of(topic.name)}
+        return made
+
+    def partitions_of(self, topic: str) -> list[Partition]:
+        return [Partition(topic, number) for number in range(self._counts.get(topic, 0))]
+
+    def records(self, topic: str) -> list[Record]:
+        """Give all records of a topic, partition by partition."""
+        return [record for p in self.partitions_of(topic) for record in self.logs[p]]
+
+    def append(self, record: Outgoing) -> Record:
+        """Write a record as any client may, whatever is in it."""
+        count = self._counts.get(record.topic)
+        if count is None:
+            raise TransientError(Code.BUS_UNAVAILABLE, f"send to {record.topic}: no such topic")
+        number = zlib.crc32(record.key or uuid.uuid4().bytes) % count
+        partition = Partition(record.topic, number)
+        log, now_ms = self.logs[partition], int(self.clock() * 1000)
+        log.append(Record(partition, len(log), record.key, record.value, record.headers, now_ms))
+        self.notify()
+        return log[-1]
+
+    @asynccontextmanager
+    async def open_producer(self) -> "AsyncIterator[MemoryBus]":
+        self.answer()
+        yield self
+
+    async def send(self, record: Outgoing) -> None:
+        headers = sum(len(name) + len(value) for name, value in record.headers)
+        size = len(record.value) + len(record.key or b"") + headers
+        if size > MAX_RECORD_BYTES:
+            raise PermanentError(Code.RECORD_TOO_LARGE, f"record for {record.topic}: {size} bytes")
+        # As over the wire, others run before the answer comes.
+        await asyncio.sleep(0)
+        self.answer()
+        self.append(record)
+
+    @asynccontextmanager
+    async def open_consumer(
+        self, group: str, topics: Sequence[Topic], *, on_assigned: OnAssigned, on_revoked: OnRevoked
+    ) -> "AsyncIterator[MemoryConsumer]":
+        self.answer()
+        names = frozenset(topic.name for topic in topics)
+        consumer = MemoryConsumer(self, group, names, (on_assigned, on_revoked))
+        self.groups.setdefault(group, []).append(consumer)
+        self._rebalance(group)
+        coordinating = asyncio.create_task(consumer.coordinate())
+        try:
+            yield consumer
+        finally:
+            self.groups[group].remove(consumer)
+            self._rebalance(group)
+            coordinating.cancel()
+            await asyncio.wait({coordinating})
+
+    def _rebalance(self, group: str) -> None:
+        self.generations[group] = self.generations.get(group, 0) + 1
+        self.notify()
+
+
+class MemoryConsumer:
+    """A member of a group on a memory bus; its rebalances run in a task beside `fetch`."""
+
+    def __init__(
+        self, bus: MemoryBus, group: str, topics: frozenset[str], on: tuple[OnAssigned, OnRevoked]
+    ) -> None:
+        self.topics, self.joined = topics, 0
+        self._bus, self._group = bus, group
+        self._on_assigned, self._on_revoked = on
+        self._positions: dict[Partition, int] = {}
+        self._paused: set[Partition] = set()
+        self._settled = False
+        self._failure: Exception | None = None
+
+    async def coordinate(self) -> None:
+        while True:
+            await self._bus.until(self._outdated)
+            self._settled = False
+            if self._positions:
+                await self._call(self._on_revoked)
+            self._positions, self._paused = {}, set()
+            self.joined = self._bus.generations[self._group]
+            self._bus.notify()
+            await self._bus.until(lambda: self._complete() or self._outdated())
+            committed = self._bus.committed.get(self._group, {})
+            theirs = (p for topic in self.topics for p in self._bus.partitions_of(topic))
+            self._positions = {p: committed.get(p, 0) for p in theirs if self._is_mine(p)}
+            while not self._settled and not self._outdated():
+                self._settled = await self._call(self._on_assigned)
+            self._bus.notify()
+
+    async def _call(self, callback: OnAssigned | OnRevoked) -> bool:
+        try:
+            await callback(self.assignment())
+        except Exception as error:  # noqa: BLE001  # whatever it is, the next fetch raises it
+            self._failure = error
+            self._bus.notify()
+            await self._bus.until(lambda: self._failure is None)
+            return False
+        return True
+
+    def _outdated(self) -> bool:
+        return self.joined != self._bus.generations[self._group]
+
+    def _complete(self) -> bool:
+        return all(member.joined == self.joined for member in self._bus.groups[self._group])
+
+    def _is_mine(self, partition: Partition) -> bool:
+        members = [m for m in self._bus.groups[self._group] if partition.topic in m.topics]
+        return members[partition.number % len(members)] is self
+
+    async def fetch(
+        self, *, max_records: int, timeout_seconds: float
+    ) -> Mapping[Partition, Sequence[Record]]:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._bus.until(lambda: bool(self._bus.away or self._failure or self._next()))
+        except TimeoutError:
+            return {}
+        self._bus.answer()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            self._bus.notify()
+            raise failure
+        batches: dict[Partition, list[Record]] = {}
+        for partition in self._next():
+            start = self._positions[partition]
+            taken = self._bus.logs[partition][start : start + max_records]
+            max_records -= len(taken)
+            if taken:
+                batches[partition] = taken
+                self._positions[partition] = start + len(taken)
+        return batches
+
+    def _next(self) -> list[Partition]:
+        """List the partitions with something to hand out; one beyond its log's end starts anew."""
+        if not self._settled or self._outdated():
+            return []
+        for partition, position in self._positions.items():
+            if position > self._end(partition):
+                self._positions[partition] = 0
+        active = self.assignment() - self._paused
+        return sorted(p for p in active if self._positions[p] < self._end(p))
+
+    def _end(self, partition: Partition) -> int:
+        return len(self._bus.logs.get(partition, ()))
+
+    async def seek(self, partition: Partition, offset: int) -> None:
+        self._bus.answer()
+        if offset > self._end(partition):
+            raise StaleLogError(f"{partition} ends at {self._end(partition)}, before {offset}")
+        if partition in self._positions:
+            self._positions[partition] = offset
+            self._bus.notify()
+
+    async def seek_to_start(self, partition: Partition) -> None:
+        await self.seek(partition, 0)
+
+    async def commit(self, positions: Mapping[Partition, int]) -> None:
+        self._bus.answer()
+        own = {p: offset for p, offset in positions.items() if p in self._positions}
+        self._bus.committed.setdefault(self._group, {}).update(own)
+
+    def pause(self, partitions: frozenset[Partition]) -> None:
+        self._paused |= partitions & self.assignment()
+
+    def resume(self, partitions: frozenset[Partition]) -> None:
+        self._paused -= partitions
+        self._bus.notify()
+
+    def assignment(self) -> frozenset[Partition]:
+        return frozenset(self._positions)
+
+    async def lag(self) -> Mapping[Partition, Lag]:
+        self._bus.answer()
+        return {p: self._lag(self._bus.logs.get(p, [])[n:]) for p, n in self._positions.items()}
+
+    def _lag(self, unread: list[Record]) -> Lag:
+        age = self._bus.clock() - unread[0].timestamp_ms / 1000 if unread else 0.0
+        return Lag(len(unread), max(0.0, age))

@@ -1,0 +1,181 @@
+"""The parts of the Kafka bus that need no broker."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from schemas.errors import Code, PermanentError, TransientError
+from schemas.topics import MAX_RECORD_BYTES
+from streams.bus.base import Lag, Outgoing, Partition
+from streams.bus.kafka import KafkaBus
+from streams.bus.kafka_calls import stop_client, thin_client_logs
+from streams.bus.kafka_lag import ReadingAges
+from streams.bus.kafka_producer import ByteBudget, KafkaProducer
+
+HERE = Partition("letters", 0)
+
+
+class StuckClient:
+    """An aiokafka producer whose broker never answers."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    async def send(
+        self, topic: str, value: bytes, key: bytes | None, headers: list[tuple[str, bytes]]
+    ) -> asyncio.Future[None]:
+        assert (topic, value, key, headers) == ("p.letters", b"v" * 60, None, [])
+        self.sent += 1
+        return asyncio.get_running_loop().create_future()
+
+
+async def test_a_send_has_its_own_deadline_and_frees_its_bytes() -> None:
+    client, budget = StuckClient(), ByteBudget(100)
+    producer = KafkaProducer(client, topic_prefix="p.", send_timeout_seconds=0.01, budget=budget)
+    record = Outgoing("letters", None, b"v" * 60, ())
+    outcomes = await asyncio.gather(
+        producer.send(record), producer.send(record), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [TransientError, TransientError]
+    assert getattr(outcomes[0], "code", None) is Code.BUS_UNAVAILABLE
+    assert "outcome unknown" in str(outcomes[0])
+    assert client.sent == 1, "the second never had room"
+    assert budget.free_bytes == 100
+
+
+async def test_bytes_are_given_first_come_first_served() -> None:
+    budget = ByteBudget(10)
+    order: list[str] = []
+
+    async def take(name: str, size: int) -> None:
+        await budget.take(size)
+        order.append(name)
+
+    await take("first", 8)
+    waiting = [asyncio.create_task(take("large", 9)), asyncio.create_task(take("small", 1))]
+    await asyncio.sleep(0)
+    assert order == ["first"], "the small one does not overtake"
+    budget.give(8)
+    await asyncio.gather(*waiting)
+    assert order == ["first", "large", "small"]
+    assert budget.free_bytes == 0
+
+
+async def test_a_cancelled_wait_for_bytes_takes_none() -> None:
+    budget = ByteBudget(10)
+    await budget.take(10)
+    gone = asyncio.create_task(budget.take(10))
+    next_one = asyncio.create_task(budget.take(4))
+    await asyncio.sleep(0)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    budget.give(10)
+    await next_one
+    assert budget.free_bytes == 6
+
+
+async def test_bytes_given_to_one_who_is_cancelled_at_once_come_back() -> None:
+    budget = ByteBudget(10)
+    await budget.take(10)
+    gone = asyncio.create_task(budget.take(10))
+    await asyncio.sleep(0)
+    budget.give(10)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert budget.free_bytes == 10
+
+
+def test_a_budget_below_one_record_is_refused() -> None:
+    with pytest.raises(ValueError, match="900000"):
+        KafkaBus("127.0.0.1:1", max_bytes_in_flight=MAX_RECORD_BYTES - 1)
+
+
+async def test_a_record_too_large_reaches_no_client() -> None:
+    client = StuckClient()
+    producer = KafkaProducer(
+        client, topic_prefix="", send_timeout_seconds=1, budget=ByteBudget(10**6)
+    )
+    with pytest.raises(PermanentError):
+        await producer.send(Outgoing("letters", None, b"v" * 900_001, ()))
+    assert client.sent == 0
+
+
+def test_the_age_is_that_of_the_oldest_unread_record_at_most() -> None:
+    now = 1000.0
+    ages = ReadingAges(lambda: now)
+    ages.begin([HERE])
+    now = 1002.0
+    assert ages.lag(HERE, 0, 5) == Lag(5, 2.0), "nothing read: since the assignment"
+    ages.read(HERE, 400_000)
+    assert ages.lag(HERE, 1, 5) == Lag(4, 602.0), "a backlog: since the last one read"
+    ages.read(HERE, 999_000)
+    assert ages.lag(HERE, 5, 5) == Lag(0, 0.0)
+    now = 5000.0
+    assert ages.lag(HERE, 5, 5) == Lag(0, 0.0)
+    now = 5003.0
+    assert ages.lag(HERE, 5, 6) == Lag(1, 3.0), "after a quiet hour: since it was last caught up"
+
+
+class Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    handler, client_log = Lines(), logging.getLogger("aiokafka")
+    before = (client_log.handlers, client_log.propagate)
+    logging.getLogger().addHandler(handler)
+    yield handler.lines
+    logging.getLogger().removeHandler(handler)
+    client_log.handlers, client_log.propagate = before
+
+
+def test_a_flood_of_one_kind_becomes_a_line_per_interval(lines: list[str]) -> None:
+    now = 0.0
+    thin_client_logs(10.0, clock=lambda: now)
+    client_log = logging.getLogger("aiokafka.client")
+    for attempt in range(5):
+        client_log.error("Unable to connect: %s", attempt)
+    client_log.error("Something else")
+    now = 11.0
+    client_log.error("Unable to connect: %s", 5)
+    assert lines == [
+        "Unable to connect: 0",
+        "Something else",
+        "Unable to connect: 5 (4 more like it)",
+    ]
+
+
+class Connections:
+    closed = False
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Client:
+    def __init__(self) -> None:
+        self._client = Connections()
+
+
+@pytest.mark.parametrize("way", ["hangs", "is cancelled", "fails"])
+async def test_a_client_that_does_not_stop_is_cut_off(way: str) -> None:
+    async def stop() -> None:
+        if way == "fails":
+            raise OSError("gone")
+        if way == "is cancelled":
+            raise asyncio.CancelledError
+        await asyncio.Event().wait()
+
+    client = Client()
+    await stop_client(client, stop, 0.01)
+    assert client._client.closed
