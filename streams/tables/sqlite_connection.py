@@ -12,6 +12,16 @@ from streams.tables.base import OutboxRow, Row, T
 from streams.tables.queries import load_migrations
 
 
+PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "busy_timeout=30000",
+    "cache_size=-16384",
+    # Four times SQLite's own step: the commit that checkpoints makes every writer wait.
+    "wal_autocheckpoint=4000",
+)
+
+
 class SqliteTransaction:
     """A unit's hands on the connection. Its awaits never suspend: it runs on SQLite's thread."""
 
@@ -70,7 +80,7 @@ async def open_connection(path: Path) -> AsyncIterator[aiosqlite.Connection]:
     """Open the file with a full sync at each commit and readers beside the writer."""
     async with aiosqlite.connect(path, isolation_level=None, cached_statements=256) as connection:
         connection.row_factory = sqlite3.Row
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000"):
+        for pragma in PRAGMAS:
             await connection.execute_fetchall(f"PRAGMA {pragma}")
         yield connection
 

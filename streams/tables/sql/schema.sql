@@ -93,7 +93,8 @@ CREATE TABLE attempts (
 CREATE INDEX attempts_running ON attempts (owner) WHERE ended_ms IS NULL;
 
 CREATE TABLE outbox (
-    event_id TEXT PRIMARY KEY,
+    seq INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL UNIQUE,
     topic TEXT NOT NULL,
     key TEXT NOT NULL,
     value BLOB NOT NULL,
@@ -102,7 +103,7 @@ CREATE TABLE outbox (
     send_after_ms INTEGER NOT NULL,
     sends INTEGER NOT NULL DEFAULT 0,
     created_ms INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE INDEX outbox_due ON outbox (send_after_ms);
 
 CREATE TABLE positions (

@@ -1,0 +1,46 @@
+"""Ids: forms, order, and sameness."""
+
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.ids import DERIVED, derived_id, document_id, is_tenant, is_uuid, uuid7
+
+
+@given(st.integers(0, 2**48 - 1))
+def test_uuid7_carries_its_time(unix_ms: int) -> None:
+    made = uuid.UUID(uuid7(unix_ms))
+    assert (made.version, made.variant) == (7, uuid.RFC_4122)
+    assert made.int >> 80 == unix_ms
+
+
+def test_uuid7_sorts_by_time() -> None:
+    assert uuid7(1_000) < uuid7(1_001) < uuid7(2**47)
+
+
+@given(st.lists(st.text(max_size=10) | st.integers(), max_size=4))
+def test_a_derived_id_is_a_uuid5_of_its_parts(parts: list[str | int]) -> None:
+    assert derived_id(*parts) == str(uuid.uuid5(DERIVED, "/".join(map(str, parts))))
+
+
+def test_a_document_is_its_tenants_own() -> None:
+    assert document_id("acme", "A" * 64) == document_id("acme", "a" * 64)
+    assert document_id("acme", "a" * 64) != document_id("other", "a" * 64)
+
+
+@pytest.mark.parametrize("text", ["a", "acme-1_x", "0" * 63])
+def test_tenants(text: str) -> None:
+    assert is_tenant(text)
+
+
+@pytest.mark.parametrize("text", ["", "A", "-a", "_a", "a/b", "..", "a" * 64, "a\n", "\u00e4"])
+def test_no_tenants(text: str) -> None:
+    assert not is_tenant(text)
+
+
+def test_uuids() -> None:
+    assert is_uuid(uuid7())
+    assert not is_uuid(uuid7().upper().replace("0", "A"))
+    assert not is_uuid(uuid7() + "\n")
