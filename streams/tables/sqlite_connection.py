@@ -11,7 +11,6 @@ import aiosqlite
 from streams.tables.base import OutboxRow, Row, T
 from streams.tables.queries import load_migrations
 
-
 PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
