@@ -1,7 +1,6 @@
 """The worker: processors, sweeper and relay of one process, until it is told to stop."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from services import wiring
 from services.cluster import enter_cluster, forget_topic
 from services.config import Settings
 from services.exporter import serve_metrics
-from streams.bus.base import Bus, Producer
+from services.process import EXIT_START_ANEW, open_relayed, stop_on_signals
+from streams.bus.base import Bus
 from streams.dead_letters import DeadLetterLimit
 from streams.fold import FoldGround
 from streams.gauges import Gauges
@@ -26,7 +26,6 @@ from streams.metrics import Recorder
 from streams.parse import Parse
 from streams.processor import Ground, LogReplacedError
 from streams.reactor import ReactorGround
-from streams.relay import Relay
 from streams.runner import Runner
 from streams.sweeper import Sweeper
 from streams.tables.base import Tables
@@ -47,9 +46,6 @@ ROLES = ("parse", "job_state", "sweeper", "janitor", "gauges")
 PROCESSORS = ("parse", "job_state")
 """The roles that read topics, and can be stopped by their dead letters."""
 
-EXIT_START_ANEW = 75
-"""Exit code (EX_TEMPFAIL) that asks the supervisor for a new process on the present log."""
-
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -67,9 +63,7 @@ class Process:
 
 async def run_worker(settings: Settings, only: frozenset[str], *, metrics_port: int) -> int:
     """Run the roles until SIGTERM or SIGINT, and give the process's exit code."""
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    stopping = stop_on_signals()
     name = wiring.process_name("worker")
     recorder = Recorder(CollectorRegistry())
     with serve_metrics(recorder, settings.metrics_host, metrics_port):
@@ -105,20 +99,6 @@ async def _run_until_replaced(
                 await forget_topic(process.tables, process.cluster_id, error.topic)
         code = EXIT_START_ANEW
     return code
-
-
-@asynccontextmanager
-async def open_relayed(tables: Tables, bus: Bus, recorder: Recorder) -> AsyncIterator[Producer]:
-    """Open a producer with the relay at work on it; what was announced is sent before the end."""
-    async with bus.open_producer() as producer:
-        relay = Relay(tables, producer, recorder)
-        running = asyncio.create_task(relay.run(), name="relay")
-        try:
-            yield producer
-        finally:
-            running.cancel()
-            await asyncio.wait([running])
-            await relay.close(seconds=5)
 
 
 async def _run_roles(process: Process, only: frozenset[str], stopping: asyncio.Event) -> None:

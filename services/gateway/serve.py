@@ -1,0 +1,101 @@
+"""The gateway's process: its parts opened, its port served, until it is told to stop."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from services import wiring
+from services.cluster import enter_cluster
+from services.config import Settings
+from services.gateway.app import build_app
+from services.gateway.parts import Limits, Parts
+from services.keys import find_key
+from services.process import EXIT_START_ANEW, open_relayed, stop_on_signals
+from streams.bus.base import Bus
+from streams.metrics import Recorder
+from streams.tables.base import Tables, Transaction
+from streams.watchdog import ClusterReplacedError, watch_cluster, watch_loop
+
+log = structlog.get_logger(__name__)
+
+_BACKLOG = 1024
+
+
+async def run_gateway(settings: Settings) -> int:
+    """Serve HTTP until SIGTERM or SIGINT, and give the process's exit code."""
+    stopping = stop_on_signals()
+    recorder = Recorder(CollectorRegistry())
+    async with wiring.open_tables(settings, recorder) as tables:
+        bus = wiring.build_bus(settings, wiring.process_name("gateway"))
+        cluster_id = await enter_cluster(bus, tables)
+        async with open_relayed(tables, bus, recorder):
+            parts = _parts(settings, tables, bus, recorder)
+            async with _served(settings, build_app(parts)):
+                return await _wait(bus, cluster_id, recorder, stopping)
+
+
+async def _wait(bus: Bus, cluster_id: str, recorder: Recorder, stopping: asyncio.Event) -> int:
+    code = 0
+    try:
+        async with asyncio.TaskGroup() as group:
+            watching = [
+                group.create_task(watch_cluster(bus, cluster_id)),
+                group.create_task(watch_loop(recorder)),
+            ]
+            await stopping.wait()
+            log.info("gateway_stopping")
+            for task in watching:
+                task.cancel()
+    except* ClusterReplacedError as errors:
+        log.error("cluster_replaced", error=str(errors.exceptions[0]))
+        code = EXIT_START_ANEW
+    return code
+
+
+def _parts(settings: Settings, tables: Tables, bus: Bus, recorder: Recorder) -> Parts:
+    blobs = wiring.build_blobs(settings)
+
+    async def check_bus() -> None:
+        await bus.cluster_id()
+
+    return Parts(
+        tables=tables,
+        blobs=blobs,
+        recorder=recorder,
+        timings=settings.timings(),
+        limits=Limits(
+            settings.max_upload_bytes,
+            settings.upload_idle_seconds,
+            settings.upload_total_seconds,
+            settings.uploads_at_once,
+        ),
+        find_key=partial(find_key, tables),
+        checks={"bus": check_bus, "tables": partial(_check_tables, tables), "blobs": blobs.check},
+    )
+
+
+async def _check_tables(tables: Tables) -> None:
+    """Make a writer take its turn: a table that only reads cannot take an upload."""
+
+    async def unit(tx: Transaction) -> None:
+        await tx.one("jobs.counts")
+
+    await tables.write(unit)
+
+
+@asynccontextmanager
+async def _served(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=settings.drain_seconds)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.gateway_host, settings.gateway_port, backlog=_BACKLOG)
+        await site.start()
+        log.info("gateway_started", addresses=[list(address) for address in runner.addresses])
+        yield
+    finally:
+        await runner.cleanup()
