@@ -63,7 +63,7 @@ run: setup ## the same, and stay
 	$(BIN)/parsewire demo --stay
 
 docs: setup ## write the tables of the documentation anew
-	$(BIN)/parsewire docs
+	$(BIN)/python -m services.documentation
 
 clean: ## remove what was made
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
