@@ -38,11 +38,11 @@ T = TypeVar("T")
 class DiskBlobs:
     """Blobs under one directory, private to the user who runs us.
 
-    `threads` writers fsync at once; with 16 a disk that takes milliseconds per fsync stays busy.
+    `threads` writers fsync at once; with 8 a disk that takes milliseconds per fsync stays busy.
     """
 
     def __init__(
-        self, root: Path, *, threads: int = 16, clock: Callable[[], float] = time.time
+        self, root: Path, *, threads: int = 8, clock: Callable[[], float] = time.time
     ) -> None:
         self._root = root.absolute()
         self._clock = clock

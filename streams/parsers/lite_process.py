@@ -33,7 +33,9 @@ class LiteProcess:
     @property
     def idle(self) -> bool:
         """True while the child lives and owes nothing."""
-        return self._between and self._process.returncode is None
+        stdout = self._process.stdout
+        over = stdout is None or stdout.at_eof()
+        return self._between and not over and self._process.returncode is None
 
     @property
     def pid(self) -> int:

@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from importlib.metadata import version
@@ -13,6 +12,7 @@ import structlog
 from schemas.errors import Code, ParsewireError, PermanentError, TransientError
 from streams.media import PDF
 from streams.parsers.base import Document, Page, Parsed
+from streams.parsers.lite_links import open_links
 from streams.parsers.lite_process import LiteProcess, start_process
 from streams.parsers.pages import judge_pages, page_limit, refuse_pages
 
@@ -76,8 +76,6 @@ class LiteParser:
         """
         limit = page_limit(self._max_pages, document.options)
         async with self._slots:
-            if self._closing:
-                raise TransientError(Code.SHUTDOWN, "the parser is being closed")
             child = await self._take()
             try:
                 async with asyncio.timeout(self._timeout_seconds):
@@ -133,16 +131,20 @@ class LiteParser:
         return sorted(pages, key=lambda page: page.number), failed
 
     async def _take(self) -> LiteProcess:
-        child = None
-        while child is None and self._idle:
-            waiting = self._idle.pop()
-            if waiting.idle:
-                child = waiting
-            else:
-                self._discard(waiting)
-        child = child or await self._start()
+        self._refuse_when_closing()
+        while self._idle and not self._idle[-1].idle:
+            self._discard(self._idle.pop())
+        if not self._idle:
+            self._idle.append(await self._start())
+            # `close` may have begun while the child was starting; it stops the idle ones.
+            self._refuse_when_closing()
+        child = self._idle.pop()
         self._busy.add(child)
         return child
+
+    def _refuse_when_closing(self) -> None:
+        if self._closing:
+            raise TransientError(Code.SHUTDOWN, "the parser is being closed")
 
     def _give_back(self, child: LiteProcess) -> None:
         self._busy.discard(child)
@@ -178,12 +180,12 @@ async def open_lite_parser(
     command: Sequence[str] = CHILD,
 ) -> AsyncIterator[LiteParser]:
     """Lend a parser whose children are started, and stop them all at the end."""
-    with tempfile.TemporaryDirectory(prefix="parsewire-") as links:
+    with open_links() as links:
         parser = LiteParser(
             slots=slots,
             max_pages=max_pages,
             timeout_seconds=timeout_seconds,
-            links=Path(links),
+            links=links,
             memory_limit_bytes=memory_limit_bytes,
             command=command,
         )
