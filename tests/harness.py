@@ -13,8 +13,12 @@ from schemas import codec
 from schemas.events import BlobRef, Body, Event, ParseOptions
 from schemas.ids import uuid7
 from schemas.job import Job, Timings
+from schemas.topics import JOBS_EVENTS
 from streams.admission import Admitted, Submission, admit
 from streams.bus.base import Partition, Record
+from streams.dead_letters import DeadLetterLimit
+from streams.fold import FoldGround
+from streams.job_state import JobState
 from streams.jobs import from_row
 from streams.metrics import Recorder
 from streams.tables.base import OutboxRow, Row
@@ -128,3 +132,16 @@ def decode_row(row: OutboxRow) -> Event:
 def header_pairs(row: OutboxRow) -> list[tuple[str, bytes]]:
     """Give an outbox row's headers as a record has them."""
     return [(name, text.encode()) for name, text in orjson.loads(row.headers)]
+
+
+async def fold_events(desk: Desk, *bodies: Body) -> None:
+    """Give the job_state fold these events, after those that it was given before."""
+    limit = DeadLetterLimit("job_state", "1", desk.tables, desk.recorder)
+    fold = JobState(TIMINGS, chance=lambda: 0.5)
+    ground = FoldGround(fold, desk.tables, "harness", limit, desk.recorder)
+    partition = Partition(JOBS_EVENTS.name, 0)
+    stored = await ground.positions(frozenset({partition}))
+    first = stored[partition] or 0
+    events = [event_of(body) for body in bodies]
+    records = [record_of(event, partition.topic, first + n) for n, event in enumerate(events)]
+    await ground.handle({partition: records})

@@ -13,13 +13,11 @@ from schemas.job import Job, State
 from schemas.topics import DOCUMENTS_UPLOADED, Topic
 from streams.bus.base import Partition, Record
 from streams.dead_letters import DeadLetterLimit
-from streams.fold import FoldGround
-from streams.job_state import JobState
 from streams.leases import Leases
 from streams.processor import ProcessorStoppedError
 from streams.reactor import ReactorGround
 from streams.tables.base import Transaction
-from tests.harness import NOW, TIMINGS, Desk, event_of, open_desk, record_of
+from tests.harness import NOW, Desk, event_of, fold_events, open_desk, record_of
 
 P0 = Partition("documents.uploaded", 0)
 RESULT = ev.BlobRef("acme/j/1/result", "b" * 64, 5)
@@ -81,15 +79,6 @@ async def offers(desk: Desk, *numbers: int) -> tuple[list[Job], dict[Partition, 
     return jobs, {P0: [record_of(e, "documents.uploaded", n) for n, e in enumerate(events)]}
 
 
-async def fold(desk: Desk, *bodies: ev.Body) -> None:
-    limit = DeadLetterLimit("job_state", "1", desk.tables, desk.recorder)
-    ground = FoldGround(JobState(TIMINGS), desk.tables, "c", limit, desk.recorder)
-    stored = await ground.positions(frozenset({Partition("jobs.events", 0)}))
-    first = next(iter(stored.values())) or 0
-    records = [record_of(event_of(b), "jobs.events", first + n) for n, b in enumerate(bodies)]
-    await ground.handle({records[0].partition: records})
-
-
 def kinds(desk: Desk) -> list[str]:
     return [type(event.body).__name__ for event in desk.said()]
 
@@ -135,7 +124,7 @@ async def test_an_offer_said_twice_is_worked_on_once(desk: Desk) -> None:
 async def test_an_old_attempts_offer_is_not_claimed(desk: Desk) -> None:
     bench = Bench(desk)
     (job,), batch = await offers(desk, 1)
-    await fold(desk, ev.CancelRequested(job.id, "acme", 1))
+    await fold_events(desk, ev.CancelRequested(job.id, "acme", 1))
     await bench.ground.handle(batch)
     assert bench.ground.room() == 2
     assert await desk.rows("attempts.of_job", job_id=job.id) == []
@@ -175,7 +164,7 @@ async def test_a_cancelled_job_stops_its_work_at_the_next_renewal(desk: Desk) ->
     (job,), batch = await offers(desk, 1)
     await bench.ground.handle(batch)
     await bench.reactor.began.get()
-    await fold(desk, ev.CancelRequested(job.id, "acme", 1))
+    await fold_events(desk, ev.CancelRequested(job.id, "acme", 1))
     desk.said()
     await bench.leases.renew()
     await asyncio.wait_for(bench.idle(), 5)
@@ -189,7 +178,7 @@ async def test_a_zombies_work_is_thrown_away(desk: Desk) -> None:
     await zombie.ground.handle(batch)
     await zombie.reactor.began.get()
     lost = ev.ParseFailed(job.id, "acme", 1, "worker_lost", "m", transient=True)
-    await fold(desk, lost, ev.RetryDue(job.id, "acme", 1))
+    await fold_events(desk, lost, ev.RetryDue(job.id, "acme", 1))
     offered = [e for e in desk.said() if isinstance(e.body, ev.DocumentUploaded)]
     await heir.ground.handle({P0: [record_of(offered[0], "documents.uploaded", 9)]})
     heir.reactor.open.set()
@@ -253,7 +242,7 @@ async def test_draining_ends_at_its_deadline(desk: Desk) -> None:
     desk.said()
     await bench.ground.drain(0.01)
     assert kinds(desk) == ["ParseDeferred"]
-    await fold(desk, ev.ParseDeferred(job.id, "acme", 1, Code.SHUTDOWN))
+    await fold_events(desk, ev.ParseDeferred(job.id, "acme", 1, Code.SHUTDOWN))
     assert (await desk.job(job.id)).state is State.RETRY_WAIT
 
 

@@ -1,0 +1,34 @@
+"""Admission: new jobs, duplicates, generations, tenants."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from schemas import events as ev
+from tests.harness import Desk, fold_events, open_desk
+
+
+@pytest_asyncio.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with open_desk(tmp_path) as opened:
+        yield opened
+
+
+async def test_a_duplicate_joins_and_another_tenant_does_not(desk: Desk) -> None:
+    first = await desk.upload(1)
+    assert (await desk.upload(1)).job.id == first.job.id
+    forced = await desk.upload(1, force=True)
+    assert (forced.duplicate, forced.job.generation) == (False, 2)
+    assert (await desk.upload(1)).job.id == forced.job.id
+    other = await desk.upload(1, tenant="other")
+    assert (other.duplicate, other.job.generation) == (False, 1)
+    limited = await desk.upload(1, options=ev.ParseOptions(max_pages=3))
+    assert (limited.duplicate, limited.job.generation) == (False, 1)
+
+
+async def test_a_deleted_document_uploaded_again_is_a_new_generation(desk: Desk) -> None:
+    job = (await desk.upload(1)).job
+    await fold_events(desk, ev.DeleteRequested(job.id, "acme", 1))
+    again = await desk.upload(1)
+    assert (again.duplicate, again.job.generation) == (False, 2)

@@ -1,0 +1,71 @@
+"""The janitor and the gauges: what no row names goes, what the tables hold is shown."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from schemas import events as ev
+from schemas.ids import uuid7
+from streams.blobs.base import result_key, source_key
+from streams.blobs.disk import DiskBlobs
+from streams.gauges import Gauges
+from streams.janitor import Janitor
+from tests.harness import Desk, fold_events, open_desk
+
+
+@pytest_asyncio.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with open_desk(tmp_path) as opened:
+        yield opened
+
+
+async def keys(blobs: DiskBlobs) -> set[str]:
+    return {stored.key async for stored in blobs.list_all()}
+
+
+async def test_a_deleted_jobs_blobs_are_erased_and_its_timer_goes(
+    desk: Desk, tmp_path: Path
+) -> None:
+    blobs = DiskBlobs(tmp_path / "blobs")
+    job, other = (await desk.upload(1)).job, (await desk.upload(2)).job
+    for one in (job, other):
+        await blobs.put(source_key("acme", one.id), b"source")
+        await blobs.put(result_key("acme", one.id, 1), b"result")
+    await fold_events(desk, ev.DeleteRequested(job.id, "acme", 1))
+    janitor = Janitor(desk.tables, blobs)
+    assert await janitor.erase_deleted() == 1
+    assert await keys(blobs) == {source_key("acme", other.id), result_key("acme", other.id, 1)}
+    assert await janitor.erase_deleted() == 0
+
+
+async def test_old_blobs_that_no_row_names_are_removed(desk: Desk, tmp_path: Path) -> None:
+    blobs = DiskBlobs(tmp_path / "blobs")
+    job = (await desk.upload()).job
+    named = {source_key("acme", job.id), result_key("acme", job.id, 1)}
+    stray = {source_key("acme", uuid7()), result_key("acme", job.id, 7)}
+    for key in named | stray:
+        await blobs.put(key, b"x")
+    assert await Janitor(desk.tables, blobs).remove_orphans() == 0
+    assert await keys(blobs) == named | stray
+    assert await Janitor(desk.tables, blobs, orphan_seconds=-1).remove_orphans() == 2
+    assert await keys(blobs) == named
+
+
+async def test_gauges_show_what_the_tables_hold(desk: Desk) -> None:
+    first = (await desk.upload(1)).job
+    await desk.upload(2)
+    desk.clock.pass_ms(5_000)
+    await fold_events(desk, ev.CancelRequested(first.id, "acme", 1))
+    await Gauges(desk.tables, desk.recorder).show()
+
+    def value(name: str, **labels: str) -> float | None:
+        return desk.recorder.registry.get_sample_value(name, labels)
+
+    assert value("parsewire_jobs", state="uploaded") == 1
+    assert value("parsewire_jobs", state="cancelled") == 1
+    assert value("parsewire_jobs", state="complete") == 0
+    assert value("parsewire_oldest_unfinished_job_seconds") == 5
+    assert value("parsewire_unfinished_jobs_without_timer") == 0
+    assert value("parsewire_outbox_events") == 3
+    assert value("parsewire_outbox_oldest_seconds") == 5
