@@ -23,7 +23,6 @@ log = structlog.get_logger(__name__)
 
 _FETCH_SECONDS = 0.5
 _COMMIT_SECONDS = 1.0
-_STOPPED_LOOK_SECONDS = 2.0
 
 
 class Runner:
@@ -38,6 +37,7 @@ class Runner:
         recorder: Recorder,
         *,
         drain_seconds: float,
+        stopped_look_seconds: float = 2.0,
     ) -> None:
         self._ground = ground
         self._bus = bus
@@ -45,6 +45,8 @@ class Runner:
         self._progress = progress
         self._recorder = recorder
         self._drain_seconds = drain_seconds
+        self._stopped_look_seconds = stopped_look_seconds
+        self._fetching: asyncio.Future[Batch] | None = None
         self._stopping = asyncio.Event()
         self._uncommitted: dict[Partition, int] = {}
         self._replaced: LogReplacedError | None = None
@@ -53,13 +55,15 @@ class Runner:
     def stop(self) -> None:
         """Take no more records; `run` returns when what is held is done or given back."""
         self._stopping.set()
+        if self._fetching is not None:
+            self._fetching.cancel()
 
     async def run(self) -> None:
         """Consume until stopped; raise LogReplacedError when the log is not the one known."""
         backoff = Backoff()
         while not self._stopping.is_set():
             if await self._limit.is_stopped():
-                await self._pause(_STOPPED_LOOK_SECONDS)
+                await self._pause(self._stopped_look_seconds)
                 continue
             try:
                 await self._consume(backoff)
@@ -108,13 +112,26 @@ class Runner:
             if room == 0:
                 await self._wait_for_room(consumer)
                 continue
-            batch = await consumer.fetch(max_records=room, timeout_seconds=_FETCH_SECONDS)
+            batch = await self._fetch(consumer, room)
             if batch:
                 await self._handle(consumer, batch)
                 backoff.succeeded()
             if loop.time() - committed >= _COMMIT_SECONDS:
                 await self._commit(consumer)
                 committed = loop.time()
+
+    async def _fetch(self, consumer: Consumer, room: int) -> Batch:
+        """Fetch, or give nothing when the stop comes meanwhile."""
+        fetching = consumer.fetch(max_records=room, timeout_seconds=_FETCH_SECONDS)
+        self._fetching = asyncio.ensure_future(fetching)
+        try:
+            return await self._fetching
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+            return {}
+        finally:
+            self._fetching = None
 
     async def _wait_for_room(self, consumer: Consumer) -> None:
         """Wait with the partitions paused; the fetch in between keeps the member in its group."""

@@ -77,7 +77,15 @@ async def bus_with(records: int) -> MemoryBus:
 async def running(desk: Desk, bus: MemoryBus, ground: Notes) -> AsyncIterator[Runner]:
     limit = DeadLetterLimit("notes", "1", desk.tables, desk.recorder)
     progress = Progress("notes", desk.recorder, stall_seconds=60)
-    runner = Runner(ground, bus, limit, progress, desk.recorder, drain_seconds=1.0)
+    runner = Runner(
+        ground,
+        bus,
+        limit,
+        progress,
+        desk.recorder,
+        drain_seconds=1.0,
+        stopped_look_seconds=0.01,
+    )
     task = asyncio.create_task(runner.run())
     try:
         yield runner
