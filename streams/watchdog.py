@@ -105,10 +105,10 @@ async def watch_progress(progresses: list[Progress]) -> None:
                 log.info("lag_unknown", error=error.message)
 
 
-async def watch_cluster(bus: Bus, cluster_id: str) -> None:
+async def watch_cluster(bus: Bus, cluster_id: str, look_seconds: float = _LOOK_SECONDS) -> None:
     """Raise ClusterReplacedError once another cluster answers; an absent one is waited for."""
     while True:
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(look_seconds)
         try:
             present = await bus.cluster_id()
         except TransientError as error:

@@ -1,0 +1,67 @@
+"""Configuration: what is right is taken, what is wrong is named."""
+
+from pathlib import Path
+
+import pytest
+
+from services.config import ConfigError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_defaults_are_a_laptop() -> None:
+    settings = load_settings()
+    assert (settings.mode, settings.gateway_port) == ("local", 8080)
+    assert settings.timings().lease_ms == 15_000
+
+
+def test_a_file_is_read_and_the_environment_wins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("PARSEWIRE_MODE=mock\nPARSEWIRE_SLOTS=3\n")
+    monkeypatch.setenv("PARSEWIRE_SLOTS", "5")
+    settings = load_settings()
+    assert (settings.mode, settings.slots) == ("mock", 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("PARSEWIRE_MODE", "magic", "'local' or 'mock'"),
+        ("PARSEWIRE_GATEWAY_PORT", "99999", "less than or equal to 65535"),
+        ("PARSEWIRE_SLOTS", "0", "greater than or equal to 1"),
+        ("PARSEWIRE_TOPIC_PREFIX", "Über ", "use a-z, 0-9"),
+        ("PARSEWIRE_LEASE_SECONDS", "1.5", "at least twice PARSEWIRE_RENEW_SECONDS"),
+    ],
+)
+def test_a_wrong_value_names_its_variable_and_what_is_right(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert name in str(caught.value)
+    assert says in str(caught.value)
+
+
+def test_every_wrong_value_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARSEWIRE_MODE", "magic")
+    monkeypatch.setenv("PARSEWIRE_SLOTS", "none")
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_production_refuses_the_mock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARSEWIRE_ENV", "production")
+    monkeypatch.setenv("PARSEWIRE_MODE", "mock")
+    with pytest.raises(ConfigError, match="use 'local'"):
+        load_settings()
+
+
+def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARSEWIRE_API_KEY", "pw_secret")
+    assert "pw_secret" not in repr(load_settings())
