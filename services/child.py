@@ -163,7 +163,7 @@ class Child:
     async def _watch(self, process: Process) -> int:
         """Give the exit code, after killing the process if it hangs."""
         exited = asyncio.ensure_future(process.wait())
-        hung = asyncio.create_task(self._until_hung())
+        hung = asyncio.create_task(wait_until_hung(self._member.answers, self._patience))
         try:
             await asyncio.wait({exited, hung}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -174,14 +174,16 @@ class Child:
             await _kill(process)
         return await process.wait()
 
-    async def _until_hung(self) -> None:
-        most, unanswered = self._patience.unanswered_at_start, 0
-        while unanswered < most:
-            await asyncio.sleep(self._patience.ask_seconds)
-            if await self._member.answers():
-                most, unanswered = self._patience.unanswered, 0
-            else:
-                unanswered += 1
+
+async def wait_until_hung(answers: Callable[[], Awaitable[bool]], patience: Patience) -> None:
+    """Ask for life again and again, and return when too many questions in a row got no answer."""
+    most, unanswered = patience.unanswered_at_start, 0
+    while unanswered < most:
+        await asyncio.sleep(patience.ask_seconds)
+        if await answers():
+            most, unanswered = patience.unanswered, 0
+        else:
+            unanswered += 1
 
 
 async def _kill(process: Process) -> None:

@@ -1,5 +1,7 @@
 """Configuration: read once from the environment and `.env` into one frozen value."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -142,6 +144,12 @@ def load_settings() -> Settings:
             f"{PREFIX}RENEW_SECONDS={settings.renew_seconds:g}"
         )
     return settings
+
+
+def environment_with(changes: Mapping[str, object]) -> dict[str, str]:
+    """Give this process's environment with these settings changed, for a process it starts."""
+    names = {PREFIX + field.upper(): str(value) for field, value in changes.items()}
+    return {**os.environ, **names}
 
 
 def _ms(seconds: float) -> int:

@@ -49,6 +49,14 @@ class EmbeddedBroker:
         """Wait for the broker's exit, and tell its code (negative: the signal)."""
         return await self._process.wait()
 
+    async def answers(self) -> bool:
+        """Tell whether it answers within two seconds: a stopped process takes connections."""
+        try:
+            async with asyncio.timeout(2):
+                return await _answers_once(self.bootstrap_servers)
+        except TimeoutError:
+            return False
+
     async def stop(self, within_seconds: float = 3.0) -> None:
         """End the process: asked first, killed when it does not go in time."""
         if self._process.returncode is not None:
@@ -134,6 +142,8 @@ async def _spawn(binary: str, output: Path, port: int) -> EmbeddedBroker:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log_file,
             stderr=log_file,
+            # A terminal's Ctrl-C reaches whoever started it, who ends it last.
+            start_new_session=True,
         )
     return EmbeddedBroker(process, port, cluster_id)
 

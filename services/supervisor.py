@@ -7,7 +7,7 @@ from typing import Protocol
 import structlog
 
 from schemas.errors import TransientError
-from services.child import Child, Deaths, Member, Patience
+from services.child import Child, Deaths, Member, Patience, wait_until_hung
 from streams.backoff import Backoff
 
 log = structlog.get_logger(__name__)
@@ -27,6 +27,10 @@ class Broker(Protocol):
         """Return once the broker is gone."""
         ...
 
+    async def answers(self) -> bool:
+        """Tell, within a few seconds, whether it is alive."""
+        ...
+
     async def stop(self) -> None:
         """End it, where it is ours."""
         ...
@@ -44,6 +48,10 @@ class OutsideBroker:
         """Never return."""
         await asyncio.Event().wait()
         return 0
+
+    async def answers(self) -> bool:
+        """Ask nobody: its clients wait for it by themselves."""
+        return True
 
     async def stop(self) -> None:
         """Leave it alone."""
@@ -84,6 +92,7 @@ class Supervisor:
                 deaths.born()
                 await self._keep_on(broker)
                 log.error("broker_ended", bootstrap_servers=broker.bootstrap_servers)
+                await broker.stop()
                 await asyncio.sleep(deaths.wait_seconds())
                 broker = await self._replace_broker()
         finally:
@@ -97,14 +106,15 @@ class Supervisor:
             child.kill()
 
     async def _keep_on(self, broker: Broker) -> None:
-        """Keep the children running until the broker is gone."""
-        gone = asyncio.ensure_future(broker.wait())
+        """Keep the children running until the broker is gone, or hangs."""
+        gone = asyncio.create_task(broker.wait())
+        hung = asyncio.create_task(wait_until_hung(broker.answers, self._patience))
         servers = broker.bootstrap_servers
         keeping = [asyncio.create_task(child.keep(servers)) for child in self.children]
         try:
-            await asyncio.wait([gone, *keeping], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([gone, hung, *keeping], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (gone, *keeping):
+            for task in (gone, hung, *keeping):
                 task.cancel()
             ends = await asyncio.gather(*keeping, return_exceptions=True)
         for end in ends:

@@ -68,11 +68,15 @@ class FakeBroker:
         self.bootstrap_servers = bootstrap_servers
         self.pid = 1
         self.dead = asyncio.Event()
+        self.alive = True
         self.stopped = asyncio.Event()
 
     async def wait(self) -> int:
         await self.dead.wait()
         return 1
+
+    async def answers(self) -> bool:
+        return self.alive
 
     async def stop(self) -> None:
         self.stopped.set()
@@ -195,6 +199,23 @@ async def test_a_new_broker_starts_every_child_anew() -> None:
     assert gateway.servers == ["first:1", "second:2"]
     assert worker.servers == ["first:1", "second:2"]
     assert brokers[1].stopped.is_set()
+
+
+async def test_a_hung_broker_is_ended_and_replaced() -> None:
+    starts = Starts()
+    brokers = [FakeBroker("first:1"), FakeBroker("second:2")]
+    waiting = iter(brokers)
+
+    async def start_broker() -> FakeBroker:
+        return next(waiting)
+
+    async with running(Supervisor([starts.member()], start_broker, QUICK)):
+        first = await starts.next()
+        brokers[0].alive = False
+        await starts.next()
+        assert first.returncode == -signal.SIGTERM
+        assert brokers[0].stopped.is_set()
+    assert starts.servers == ["first:1", "second:2"]
 
 
 async def test_a_broken_configuration_ends_all() -> None:

@@ -1,0 +1,109 @@
+"""The verb `submit`: many files at once, followed to their end when asked."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from services.cli.client import UploadOptions, open_client
+from services.cli.job_verbs import Json
+from services.cli.run_file import Target, find_target
+from services.cli.submission import Submission, Submitter, open_bars
+from services.cli.terminal import ERR, FAILED, CommandError, print_json, print_table
+from services.config import load_settings
+
+_ATTEMPTS = 8
+
+
+def submit(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True)],
+    to: Annotated[
+        Path | None, typer.Option(help="Write results here as <name>.md; waits.", file_okay=False)
+    ] = None,
+    max_pages: Annotated[int | None, typer.Option(min=1, help="Refuse longer documents.")] = None,
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the jobs to their end.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Parse known documents anew.")] = False,
+    json: Json = False,
+) -> None:
+    """Upload documents; a folder stands for the files in it."""
+    submissions = [Submission(file) for file in documents(files)]
+    if to is not None:
+        to.mkdir(parents=True, exist_ok=True)
+        for submission, name in zip(submissions, result_names(submissions), strict=True):
+            submission.result = to / name
+    options = UploadOptions(max_pages=max_pages, force=force)
+    target = find_target(load_settings())
+    asyncio.run(_submit(target, submissions, options, wait=wait or to is not None))
+    if json:
+        print_json({"submissions": [_as_json(one) for one in submissions]})
+    else:
+        _show(submissions)
+    if any(one.error for one in submissions):
+        raise typer.Exit(FAILED)
+
+
+async def _submit(
+    target: Target, submissions: Sequence[Submission], options: UploadOptions, *, wait: bool
+) -> None:
+    async with open_client(target) as client:
+        await client.check()
+    files = [submission.file for submission in submissions]
+    async with open_client(target, attempts=_ATTEMPTS) as client:
+        with open_bars(ERR, files, wait=wait) as bars:
+            await Submitter(client, options, bars).run(submissions, wait=wait)
+
+
+def documents(paths: Sequence[Path]) -> list[Path]:
+    """Give the files, and those in the folders without the hidden ones; each once."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            found.update(dict.fromkeys(filter(Path.is_file, sorted(path.rglob("[!.]*")))))
+        else:
+            found[path] = None
+    if not found:
+        raise CommandError("there is no file in what was given")
+    return list(found)
+
+
+def result_names(submissions: Sequence[Submission]) -> list[str]:
+    """Name each result after its file, and files of one name by number."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for submission in submissions:
+        stem, number = submission.file.stem, 1
+        while (name := f"{stem}.md" if number == 1 else f"{stem}-{number}.md") in taken:
+            number += 1
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _show(submissions: Sequence[Submission]) -> None:
+    print_table(
+        ("job", "file", "state", "pages", "note"),
+        ((one.job_id, one.file, one.state, one.pages, _note(one)) for one in submissions),
+    )
+
+
+def _note(submission: Submission) -> str | None:
+    if submission.error:
+        return submission.error
+    if submission.result is not None:
+        return f"-> {submission.result}"
+    return "known already" if submission.duplicate else None
+
+
+def _as_json(submission: Submission) -> dict[str, Any]:
+    return {
+        "file": str(submission.file),
+        "job_id": submission.job_id,
+        "state": submission.state,
+        "duplicate": submission.duplicate,
+        "pages": submission.pages,
+        "error": submission.error,
+        "result": None if submission.result is None else str(submission.result),
+    }

@@ -1,0 +1,104 @@
+"""The tail: what goes over the topics, read as any other consumer reads it."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from schemas.codec import CodecError, decode, type_name
+from schemas.errors import TransientError
+from schemas.events import JobMoved
+from schemas.job import UNFINISHED
+from schemas.topics import Topic
+from streams.bus.base import Bus, Consumer, Partition, Record
+
+_FETCH_SECONDS = 0.1
+_FETCH_RECORDS = 500
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Seen:
+    """A record as it stood on its topic."""
+
+    timestamp_ms: int
+    topic: str
+    partition: int
+    offset: int
+    type: str
+    key: str
+
+
+class Tail:
+    """Reads topics from their start and keeps the heads of what it saw."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._seen: list[Seen] = []
+        self._ended: set[str] = set()
+        self._read = asyncio.Event()
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        while True:
+            try:
+                batch = await self._consumer.fetch(
+                    max_records=_FETCH_RECORDS, timeout_seconds=_FETCH_SECONDS
+                )
+            except TransientError:
+                # The broker is away; what ends the wait is its caller's deadline.
+                continue
+            for records in batch.values():
+                for record in records:
+                    self._keep(record)
+            if batch:
+                self._read.set()
+
+    async def of_jobs(self, job_ids: Iterable[str], *, within_seconds: float) -> Sequence[Seen]:
+        """Give what was seen of these jobs once each one's end was, or the time is over."""
+        wanted = frozenset(job_ids)
+        try:
+            async with asyncio.timeout(within_seconds):
+                while not wanted <= self._ended:
+                    self._read.clear()
+                    await self._read.wait()
+        except TimeoutError:
+            pass
+        return sorted(seen for seen in self._seen if seen.key in wanted)
+
+    def _keep(self, record: Record) -> None:
+        key = (record.key or b"").decode(errors="replace")
+        try:
+            body = decode(record.value, record.headers).body
+        except CodecError:
+            kind = "(not ours)"
+        else:
+            kind = type_name(body)
+            if isinstance(body, JobMoved):
+                kind = f"{kind} -> {body.to_state}"
+                if body.to_state not in UNFINISHED:
+                    self._ended.add(body.job_id)
+        place = record.partition
+        self._seen.append(
+            Seen(record.timestamp_ms, place.topic, place.number, record.offset, kind, key)
+        )
+
+
+@asynccontextmanager
+async def open_tail(bus: Bus, topics: Sequence[Topic]) -> AsyncIterator[Tail]:
+    """Read the topics beside the block, in a consumer group of its own."""
+    group = f"tail-{uuid.uuid4().hex[:12]}"
+    async with bus.open_consumer(
+        group, topics, on_assigned=_nothing, on_revoked=_nothing
+    ) as consumer:
+        tail = Tail(consumer)
+        running = asyncio.create_task(tail.run())
+        try:
+            yield tail
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+
+
+async def _nothing(_partitions: frozenset[Partition]) -> None:
+    """Read on from the log's start, where nothing else is said."""
