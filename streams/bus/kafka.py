@@ -19,7 +19,8 @@ from streams.bus.kafka_producer import BATCH_BYTES, ByteBudget, KafkaProducer
 
 FETCH_WAIT_MS = 100
 """How long the broker may hold a fetch. A partition that was paused or being read joins only the
-next one, so this bounds that wait; 10 empty fetches a second cost under 1 % of a core."""
+next one, and the embedded broker answers a third of it late: a record took 33 ms there, 232 ms at
+500. Ten empty fetches a second cost 0.3 % of a core."""
 
 _ADMIN_CALLS = 3
 _A_DAY_MS = 86_400_000
