@@ -11,6 +11,7 @@ from streams.blobs.base import Blobs
 from streams.blobs.disk import DiskBlobs
 from streams.bus.base import Bus
 from streams.bus.kafka import KafkaBus
+from streams.bus.kafka_calls import thin_client_logs
 from streams.metrics import Recorder
 from streams.parsers.base import Parser
 from streams.parsers.liteparse import open_lite_parser
@@ -27,7 +28,8 @@ def process_name(kind: str) -> str:
 
 
 def build_bus(settings: Settings, client_id: str) -> Bus:
-    """Make the bus; nothing is connected yet."""
+    """Make the bus, its client's flood of log lines thinned out; nothing is connected yet."""
+    thin_client_logs()
     return KafkaBus(
         settings.kafka_bootstrap_servers,
         topic_prefix=settings.topic_prefix,

@@ -110,7 +110,7 @@ class Runner:
             room = self._ground.room()
             self._steer(consumer, paused=room == 0)
             if room == 0:
-                await self._wait_for_room(consumer)
+                await self._wait_for_room()
                 continue
             batch = await self._fetch(consumer, room)
             if batch:
@@ -133,12 +133,12 @@ class Runner:
         finally:
             self._fetching = None
 
-    async def _wait_for_room(self, consumer: Consumer) -> None:
-        """Wait with the partitions paused; the fetch in between keeps the member in its group."""
+    async def _wait_for_room(self) -> None:
+        """Wait with the partitions paused, so that nothing is handed out that is not taken."""
         try:
             await asyncio.wait_for(self._ground.wait_for_room(), _FETCH_SECONDS)
         except TimeoutError:
-            await consumer.fetch(max_records=1, timeout_seconds=0)
+            log.debug("no_room", processor=self._ground.name)
         self._progress.waited()
 
     async def _handle(self, consumer: Consumer, batch: Batch) -> None:
