@@ -1,0 +1,140 @@
+"""HTTP bodies: what the gateway answers, as frozen values."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from schemas.events import ParseOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where the parts of a job are found, as paths."""
+
+    self: str
+    history: str
+    result: str
+    retry: str
+    cancel: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadBody:
+    """The answer to an upload; `duplicate` when the document was known, with the same options."""
+
+    job_id: str
+    document_id: str
+    state: str
+    duplicate: bool
+    links: Links
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job's last attempt ended without a result, and what to do about it."""
+
+    code: str
+    title: str
+    message: str | None
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobBody:
+    """A job as its owner sees it; times UTC."""
+
+    job_id: str
+    document_id: str
+    state: str
+    attempt: int
+    generation: int
+    name: str | None
+    media_type: str
+    size_bytes: int
+    sha256: str
+    options: ParseOptions
+    parser: str | None
+    parser_version: str | None
+    pages: int | None
+    warnings: tuple[str, ...]
+    error: JobError | None
+    created_at: datetime
+    updated_at: datetime
+    links: Links
+
+
+@dataclass(frozen=True, slots=True)
+class JobsBody:
+    """A page of jobs, the newest first; `next` is the `before` of the page after it."""
+
+    jobs: list[JobBody]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLine:
+    """One event of a job; `ignored` says why it changed nothing."""
+
+    at: datetime
+    recorded_at: datetime
+    type: str
+    attempt: int
+    from_state: str | None
+    to_state: str | None
+    ignored: str | None
+    code: str | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryBody:
+    """A job's history, the oldest first; `more` when it is longer than is shown."""
+
+    job_id: str
+    events: list[HistoryLine]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AskedBody:
+    """A request that was written down and is carried out later."""
+
+    job_id: str
+    asked: str
+    state: str
+    attempt: int
+    links: Links
+
+
+@dataclass(frozen=True, slots=True)
+class CheckBody:
+    """One thing that the gateway needs: whether it answers, and after how long."""
+
+    state: str
+    latency_seconds: float
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyBody:
+    """Whether the gateway can serve."""
+
+    ready: bool
+    checks: dict[str, CheckBody]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A problem document (RFC 9457) with a stable code and an id for whoever looks into it.
+
+    `members` stand beside the others in the document; their names are the code's own.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    advice: str
+    support_id: str
+    members: dict[str, Any]

@@ -1,0 +1,89 @@
+"""The gateway's application: its routes, and what stands around them."""
+
+import time
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from services.gateway import job_routes, probes
+from services.gateway.answers import API
+from services.gateway.bearer import KeyHandler, KeyRing, with_key
+from services.gateway.middleware import Observer
+from services.gateway.parts import PARTS, Parts
+from services.gateway.result_route import show_result
+from services.gateway.server_log import server_log
+from services.gateway.uploads import PLACES, Places, upload
+
+_LINGER_SECONDS = 5.0
+"""How long the rest of a refused body is read and dropped."""
+
+_HANDLER_ARGS = {
+    # aiohttp unpacks bodies by itself, but takes a gzip body that ends early for a whole one.
+    "auto_decompress": False,
+    # A client that leaves between the commit and its answer must not stop what comes after it.
+    "handler_cancellation": False,
+    "lingering_time": _LINGER_SECONDS,
+    "logger": server_log(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route: method, path, and what it is for."""
+
+    method: str
+    path: str
+    meaning: str
+    handler: KeyHandler
+
+
+ROUTES = (
+    Route("POST", f"{API}/upload", "Upload a document: form part `file`, or a raw body.", upload),
+    Route("GET", f"{API}/jobs", "List jobs: ?state=&limit=&before=", job_routes.show_jobs),
+    Route("GET", f"{API}/jobs/{{job_id}}", "Show a job.", job_routes.show_job),
+    Route("GET", f"{API}/jobs/{{job_id}}/history", "Show its events.", job_routes.show_history),
+    Route(
+        "GET",
+        f"{API}/jobs/{{job_id}}/result{{suffix:(?:\\.[^/]*)?}}",
+        "Get its result: .md, .txt, .json, or by Accept.",
+        show_result,
+    ),
+    Route("POST", f"{API}/jobs/{{job_id}}/retry", "Ask to run it again.", job_routes.retry),
+    Route("POST", f"{API}/jobs/{{job_id}}/cancel", "Ask to cancel it.", job_routes.cancel),
+)
+"""What needs a key."""
+
+OPEN_ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("/health", "Whether the gateway lives.", probes.health),
+    ("/ready", "Whether it can serve: bus, tables, blobs.", probes.ready),
+    ("/metrics", "Prometheus metrics.", probes.metrics),
+)
+
+
+def build_app(parts: Parts) -> web.Application:
+    """Build the application from its parts."""
+    app = web.Application(
+        middlewares=[Observer(parts.recorder).middleware()],
+        handler_args=_HANDLER_ARGS,
+    )
+    app[PARTS] = parts
+    app[PLACES] = Places(parts.limits.uploads_at_once)
+    ring = KeyRing(parts.find_key, parts.key_cache_seconds, time.monotonic)
+    endpoints = {}
+    for path, meaning, handler in OPEN_ROUTES:
+        app.router.add_get(path, handler)
+        endpoints[f"GET {path}"] = meaning
+    for route in ROUTES:
+        resource = app.router.add_resource(route.path)
+        guarded = with_key(route.handler, ring)
+        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            resource.add_route(method, guarded, expect_handler=_expect_nothing)
+        path = resource.canonical.replace("{suffix}", "[.md|.txt|.json]")
+        endpoints[f"{route.method} {path}"] = route.meaning
+    app.router.add_get("/", probes.index_of({"GET /": "This map.", **endpoints}))
+    return app
+
+
+async def _expect_nothing(_request: web.Request) -> None:
+    """Leave `100 Continue` to the handler: a body that is refused need not be sent."""

@@ -1,0 +1,114 @@
+"""An incoming document: from the body's bytes to a blob writer, looked at on the way."""
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from aiohttp import BodyPartReader, web
+
+from schemas.errors import Code
+from services.gateway import form
+from services.gateway.body import Body, too_large
+from services.gateway.disposition import read_disposition
+from services.gateway.parts import Limits
+from services.gateway.problems import RefusedError
+from services.gateway.upload_options import GivenOptions, UploadOptions, given_in_query
+from services.gateway.upload_options import harmless_name as harmless
+from streams.blobs.base import BlobWriter
+from streams.media import HEAD_BYTES, sniff
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A document that was written, not yet kept, and what was asked of it."""
+
+    media_type: str
+    name: str | None
+    options: UploadOptions
+    size_bytes: int
+
+
+class DocumentWriter:
+    """Writes a document's chunks to a blob; sniffs the first, counts all."""
+
+    def __init__(self, writer: BlobWriter, limits: Limits) -> None:
+        self._writer = writer
+        self._limits = limits
+        self.size_bytes = 0
+        self.write_seconds = 0.0
+
+    async def take(
+        self, chunks: AsyncIterator[bytes], declared: str | None, name: str | None
+    ) -> str:
+        """Write them all and give the media type; raise as `sniff` does, and 413."""
+        head = b""
+        media_type = None
+        async for chunk in chunks:
+            self.size_bytes += len(chunk)
+            if self.size_bytes > self._limits.max_upload_bytes:
+                raise too_large(self._limits)
+            if media_type is None:
+                head += chunk
+                if len(head) < HEAD_BYTES:
+                    continue
+                media_type = sniff(head[:HEAD_BYTES], declared, name)
+                await self._write(head)
+            else:
+                await self._write(chunk)
+        if media_type is None:
+            media_type = sniff(head, declared, name)
+            await self._write(head)
+        return media_type
+
+    async def _write(self, chunk: bytes) -> None:
+        started = time.perf_counter()
+        await self._writer.write(chunk)
+        self.write_seconds += time.perf_counter() - started
+
+
+async def read_document(request: web.Request, body: Body, document: DocumentWriter) -> Incoming:
+    """Read a whole upload, form or raw body, with its options, and write its document."""
+    given = given_in_query(request.query)
+    await body.begin()
+    declared = request.headers.get("Content-Type")
+    if form.is_form(declared):
+        media_type, name = await _read_form(request, body, document, given)
+    else:
+        disposition = read_disposition(request.headers.get("Content-Disposition"))
+        options = given.read()
+        name = options.name or harmless(disposition.filename or "")
+        media_type = await document.take(_chunks(body), declared, name)
+    options = given.read()
+    return Incoming(media_type, options.name or name, options, document.size_bytes)
+
+
+async def _read_form(
+    request: web.Request, body: Body, document: DocumentWriter, given: GivenOptions
+) -> tuple[str, str | None]:
+    reader = form.open_form(request.headers, body)
+    found: tuple[str, str | None] | None = None
+    while (part := await form.next_part(reader)) is not None:
+        field = part.name or ""
+        if field != "file":
+            given.add(field, await form.text_of(part))
+        elif found is None:
+            found = await _read_file(part, document, given)
+        else:
+            raise RefusedError(Code.INVALID_REQUEST, "there are two parts named file: send one")
+    if found is None:
+        raise RefusedError(Code.INVALID_REQUEST, "the form has no part named file")
+    await body.drain()
+    return found
+
+
+async def _read_file(
+    part: BodyPartReader, document: DocumentWriter, given: GivenOptions
+) -> tuple[str, str | None]:
+    name = given.read().name or harmless(part.filename or "")
+    declared = part.headers.get("Content-Type")
+    return await document.take(form.content_of(part), declared, name), name
+
+
+async def _chunks(body: Body) -> AsyncIterator[bytes]:
+    while chunk := await body.read():
+        yield chunk

@@ -1,0 +1,106 @@
+"""The middleware: traces, counts and times each request, and turns errors into problems."""
+
+import time
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from schemas.errors import ParsewireError
+from services.gateway import problems
+from services.gateway.parts import TRACEPARENT
+from services.gateway.problems import DisconnectedError
+from streams.metrics import HTTP_IN_PROGRESS, HTTP_REQUESTS, HTTP_SECONDS, Recorder
+from streams.tracing import child_of, trace_id
+
+log = structlog.get_logger(__name__)
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_CLIENT_GONE = 499
+"""Nobody reads this status; it stands in the metrics (as nginx writes it)."""
+
+
+class Observer:
+    """Stands around every handler of one application."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._in_progress = 0
+
+    def middleware(self) -> Middleware:
+        """Give the function that aiohttp calls around each handler."""
+
+        @web.middleware
+        async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._observe(request, handler)
+
+        return observe
+
+    async def _observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.perf_counter()
+        traceparent = child_of(request.headers.get("traceparent"))
+        request[TRACEPARENT] = traceparent
+        structlog.contextvars.bind_contextvars(trace=trace_id(traceparent))
+        self._count(1)
+        try:
+            response = await _answered(request, handler)
+        finally:
+            self._count(-1)
+        response.headers["traceparent"] = traceparent
+        method = request.method if request.method in _METHODS else "other"
+        route = _route_of(request)
+        seconds = time.perf_counter() - started
+        self._recorder.observe(HTTP_SECONDS, seconds, method=method, route=route)
+        self._recorder.add(HTTP_REQUESTS, method=method, route=route, status=str(response.status))
+        return response
+
+    def _count(self, change: int) -> None:
+        self._in_progress += change
+        self._recorder.set(HTTP_IN_PROGRESS, self._in_progress)
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    support_id = ""
+    try:
+        return await handler(request)
+    except DisconnectedError:
+        log.info("client_gone", route=_route_of(request))
+        return web.Response(status=_CLIENT_GONE)
+    except ParsewireError as error:
+        support_id = problems.new_support_id()
+        response = problems.of_error(error, support_id)
+        _log(request, response.status, support_id, error.code.value, error.message)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        support_id = problems.new_support_id()
+        response = problems.of_http(error, request.path, support_id)
+        _log(request, response.status, support_id, "http", error.reason)
+    except Exception:
+        support_id = problems.new_support_id()
+        log.exception("request_failed", support_id=support_id, route=_route_of(request))
+        response = problems.of_defect(support_id)
+    if not request.content.is_eof():
+        # The rest of the body is read and dropped for a moment, so that the sender sees the
+        # answer and no reset; a connection with half a body on it serves nobody else.
+        response.force_close()
+    return response
+
+
+def _log(request: web.Request, status: int, support_id: str, code: str, reason: str) -> None:
+    write = log.error if status >= 500 else log.info
+    write(
+        "request_refused",
+        status=status,
+        code=code,
+        reason=reason,
+        support_id=support_id,
+        method=request.method,
+        route=_route_of(request),
+    )
+
+
+def _route_of(request: web.Request) -> str:
+    """Name the route by its pattern: a raw path as a label would be a new series each."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unmatched"

@@ -1,0 +1,96 @@
+"""Upload options: what a producer may say beside the document, and harmless names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from schemas.errors import Code
+from schemas.events import ParseOptions
+from services.gateway.problems import RefusedError
+
+KNOWN = ("max_pages", "force", "name")
+
+LONGEST_NAME = 255
+"""Characters of a document's name."""
+
+_MOST_PAGES = 1_000_000
+_LONGEST_SUFFIX = 20
+_SWITCH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+@dataclass(frozen=True, slots=True)
+class UploadOptions:
+    """What was asked of one upload."""
+
+    parse: ParseOptions
+    force: bool
+    name: str | None
+
+
+class GivenOptions:
+    """Options as they come in, each known and said once."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def add(self, name: str, text: str) -> None:
+        """Take one option."""
+        if name not in KNOWN:
+            raise _refused(f"there is no option {name[:40]!r}; known are: {', '.join(KNOWN)}")
+        if name in self._texts:
+            raise _refused(f"the option {name} is given twice")
+        self._texts[name] = text
+
+    def read(self) -> UploadOptions:
+        """Read them all; raise RefusedError for a value that cannot be."""
+        max_pages = self._texts.get("max_pages")
+        name = self._texts.get("name")
+        return UploadOptions(
+            parse=ParseOptions(max_pages=None if max_pages is None else _pages(max_pages)),
+            force=_switch(self._texts.get("force", "false")),
+            name=None if name is None else harmless_name(name),
+        )
+
+
+def given_in_query(query: Mapping[str, str]) -> GivenOptions:
+    """Begin with the options of a query; a multi-dictionary gives each of its pairs."""
+    given = GivenOptions()
+    for name, text in query.items():
+        given.add(name, text)
+    return given
+
+
+def harmless_name(text: str) -> str | None:
+    """Make a document's name safe to store and to show; None where nothing is left.
+
+    Directories and unprintable characters are dropped; the suffix survives the cut to 255.
+    """
+    base = text.replace("\\", "/").rpartition("/")[2]
+    name = "".join(character for character in base if character.isprintable()).strip()
+    if name in ("", ".", ".."):
+        return None
+    suffix = PurePosixPath(name).suffix
+    if len(name) > LONGEST_NAME and len(suffix) <= _LONGEST_SUFFIX:
+        return name[: LONGEST_NAME - len(suffix)] + suffix
+    return name[:LONGEST_NAME]
+
+
+def _pages(text: str) -> int:
+    digits = text.strip()
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 7):
+        raise _refused("max_pages must be a whole number from 1 to 1000000")
+    pages = int(digits)
+    if not 1 <= pages <= _MOST_PAGES:
+        raise _refused("max_pages must be a whole number from 1 to 1000000")
+    return pages
+
+
+def _switch(text: str) -> bool:
+    value = _SWITCH.get(text.strip().lower())
+    if value is None:
+        raise _refused("force must be true or false")
+    return value
+
+
+def _refused(message: str) -> RefusedError:
+    return RefusedError(Code.INVALID_REQUEST, message)
