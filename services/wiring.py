@@ -13,7 +13,7 @@ from streams.bus.base import Bus
 from streams.bus.kafka import KafkaBus
 from streams.bus.kafka_calls import thin_client_logs
 from streams.metrics import Recorder
-from streams.parsers.base import Parser
+from streams.parsers.base import ChooseParser
 from streams.parsers.liteparse import open_lite_parser
 from streams.parsers.mock import MockBehaviour, MockParser
 from streams.parsers.router import Router
@@ -58,19 +58,19 @@ def slots(settings: Settings) -> int:
 
 
 @asynccontextmanager
-async def open_parser(settings: Settings) -> AsyncIterator[Parser]:
-    """Open the parser that the mode asks for."""
+async def open_parsers(settings: Settings) -> AsyncIterator[ChooseParser]:
+    """Open the parsers that the mode asks for."""
     if settings.mode == "mock":
         behaviour = MockBehaviour(
             latency_seconds=settings.mock_latency_seconds,
             transient_rate=settings.mock_transient_rate,
             permanent_rate=settings.mock_permanent_rate,
         )
-        yield MockParser(max_pages=settings.max_pages, behaviour=behaviour)
+        yield Router([MockParser(max_pages=settings.max_pages, behaviour=behaviour)]).choose
         return
     async with open_lite_parser(
         slots=slots(settings),
         max_pages=settings.max_pages,
         timeout_seconds=settings.parse_timeout_seconds,
     ) as lite:
-        yield Router([lite, TextParser(max_pages=settings.max_pages)])
+        yield Router([lite, TextParser(max_pages=settings.max_pages)]).choose

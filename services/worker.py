@@ -151,10 +151,10 @@ async def _open_grounds(
     if "parse" not in only:
         yield grounds
         return
-    async with wiring.open_parser(settings) as parser:
+    async with wiring.open_parsers(settings) as choose:
         limit = limits["parse"]
         reactor = ReactorGround(
-            Parse(parser, wiring.build_blobs(settings), process.telemetry, recorder),
+            Parse(choose, wiring.build_blobs(settings), process.telemetry, recorder),
             tables,
             process.leases,
             process.cluster_id,

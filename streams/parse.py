@@ -3,10 +3,11 @@
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import structlog
 
-from schemas.errors import Code, PermanentError, TransientError
+from schemas.errors import Code, ParsewireError, PermanentError, TransientError
 from schemas.events import (
     BlobRef,
     Body,
@@ -21,14 +22,18 @@ from schemas.events import (
 from schemas.topics import DOCUMENTS_UPLOADED, Topic
 from streams.blobs.base import Blobs, result_key
 from streams.metrics import PARSER_CALLS, PARSER_PAGES, PARSER_SECONDS, Recorder
-from streams.parsers.base import Document, Parsed, Parser
+from streams.parsers.base import ChooseParser, Document, Parsed, Parser
 from streams.results import encode
 from streams.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
 
-_STORAGE_WAIT = timedelta(seconds=10)
+_OUR_WAIT = timedelta(seconds=10)
+_NOT_THE_DOCUMENTS = frozenset({Code.STORAGE_UNAVAILABLE, Code.SHUTDOWN})
+"""Trouble of ours: it puts the attempt off, and uses up none of the document's tries."""
+
 _MOST_WARNINGS = 200
+_MESSAGE_CHARACTERS = 500
 _LARGE_PAGES = 50
 """Results of more pages are encoded beside the event loop."""
 
@@ -41,9 +46,9 @@ class Parse:
     topics: tuple[Topic, ...] = (DOCUMENTS_UPLOADED,)
 
     def __init__(
-        self, parser: Parser, blobs: Blobs, telemetry: Telemetry, recorder: Recorder
+        self, choose: ChooseParser, blobs: Blobs, telemetry: Telemetry, recorder: Recorder
     ) -> None:
-        self._parser = parser
+        self._choose = choose
         self._blobs = blobs
         self._telemetry = telemetry
         self._recorder = recorder
@@ -55,12 +60,11 @@ class Parse:
     async def work(self, offer: DocumentUploaded, traceparent: str | None) -> Body:
         """Parse and keep the result; expected trouble becomes the event that names it."""
         started = time.perf_counter()
-        end = await self._try(offer, traceparent)
+        name, end = await self._serve(offer, traceparent)
         outcome = end.code if isinstance(end, ParseFailed | ParseDeferred) else "ok"
         seconds = time.perf_counter() - started
-        self._telemetry.emit(
-            StageTimed(offer.tenant, self._parser.name, self.stage, outcome, seconds), traceparent
-        )
+        timed = StageTimed(offer.tenant, name or "none", self.stage, outcome, seconds)
+        self._telemetry.emit(timed, traceparent)
         log.info("parse_ended", tenant=offer.tenant, outcome=outcome, seconds=round(seconds, 4))
         return end
 
@@ -76,84 +80,95 @@ class Parse:
                 # The janitor removes what no row names.
                 log.warning("blob_not_removed", attempt=attempt, error=error.message)
 
-    async def _try(self, offer: DocumentUploaded, traceparent: str | None) -> Body:
+    async def _serve(
+        self, offer: DocumentUploaded, traceparent: str | None
+    ) -> tuple[str | None, Body]:
+        name: str | None = None
         try:
-            parsed = await self._call(offer, traceparent)
+            parser = self._choose(offer.media_type)
+            name = parser.name
+            parsed = await self._call(parser, offer, traceparent)
             result = await self._keep(offer, parsed)
         except TransientError as error:
-            if error.code is Code.STORAGE_UNAVAILABLE:
-                until = datetime.now(UTC) + _STORAGE_WAIT
-                return ParseDeferred(offer.job_id, offer.tenant, offer.attempt, error.code, until)
-            return self._failed(offer, error, retry_after_seconds=error.retry_after_seconds)
+            if error.code in _NOT_THE_DOCUMENTS:
+                return name, _deferred(offer, error)
+            return name, _failed(offer, name, error, error.retry_after_seconds)
         except PermanentError as error:
-            return self._failed(offer, error)
-        return ParseSucceeded(
-            job_id=offer.job_id,
-            tenant=offer.tenant,
-            attempt=offer.attempt,
-            result=result,
-            parser=parsed.parser,
-            parser_version=parsed.parser_version,
-            pages=len(parsed.pages),
-            warnings=tuple(parsed.warnings[:_MOST_WARNINGS]),
-        )
+            return name, _failed(offer, name, error)
+        return name, _succeeded(offer, parsed, result)
 
-    async def _call(self, offer: DocumentUploaded, traceparent: str | None) -> Parsed:
+    async def _call(
+        self, parser: Parser, offer: DocumentUploaded, traceparent: str | None
+    ) -> Parsed:
         async with self._blobs.open_local(offer.source) as path:
-            document = Document(
-                job_id=offer.job_id,
-                tenant=offer.tenant,
-                attempt=offer.attempt,
-                path=path,
-                sha256=offer.source.sha256,
-                size_bytes=offer.source.size_bytes,
-                media_type=offer.media_type,
-                options=offer.options,
-            )
+            document = _document(offer, path)
             started = time.perf_counter()
+            outcome, pages = "cancelled", 0
             try:
-                parsed = await self._parser.parse(document)
+                parsed = await parser.parse(document)
+                outcome, pages = "ok", len(parsed.pages)
             except (TransientError, PermanentError) as error:
-                self._called(offer, error.code, started, traceparent)
+                outcome = error.code.value
                 raise
-        self._called(offer, "ok", started, traceparent, parsed)
+            finally:
+                seconds = time.perf_counter() - started
+                self._recorder.add(PARSER_CALLS, parser=parser.name, outcome=outcome)
+                self._recorder.observe(PARSER_SECONDS, seconds, parser=parser.name)
+                self._recorder.add(PARSER_PAGES, pages, parser=parser.name)
+                call = ServiceCalled(offer.tenant, parser.name, "parse", outcome, seconds, pages)
+                self._telemetry.emit(call, traceparent)
         return parsed
-
-    def _called(
-        self,
-        offer: DocumentUploaded,
-        outcome: str,
-        started: float,
-        traceparent: str | None,
-        parsed: Parsed | None = None,
-    ) -> None:
-        parser = parsed.parser if parsed else self._parser.name
-        pages = len(parsed.pages) if parsed else 0
-        seconds = time.perf_counter() - started
-        self._recorder.add(PARSER_CALLS, parser=parser, outcome=outcome)
-        self._recorder.observe(PARSER_SECONDS, seconds, parser=parser)
-        self._recorder.add(PARSER_PAGES, pages, parser=parser)
-        call = ServiceCalled(offer.tenant, parser, "parse", outcome, seconds, pages)
-        self._telemetry.emit(call, traceparent)
 
     async def _keep(self, offer: DocumentUploaded, parsed: Parsed) -> BlobRef:
         large = len(parsed.pages) > _LARGE_PAGES
         content = await asyncio.to_thread(encode, parsed) if large else encode(parsed)
         return await self._blobs.put(result_key(offer.tenant, offer.job_id, offer.attempt), content)
 
-    def _failed(
-        self,
-        offer: DocumentUploaded,
-        error: TransientError | PermanentError,
-        retry_after_seconds: float | None = None,
-    ) -> ParseFailed:
-        return ParseFailed(
-            job_id=offer.job_id,
-            tenant=offer.tenant,
-            attempt=offer.attempt,
-            code=error.code,
-            message=error.message[:500],
-            transient=isinstance(error, TransientError),
-            parser=self._parser.name,
-            retry_after_seconds=retry_after_seconds,
-        )
+
+def _document(offer: DocumentUploaded, path: Path) -> Document:
+    return Document(
+        job_id=offer.job_id,
+        tenant=offer.tenant,
+        attempt=offer.attempt,
+        path=path,
+        sha256=offer.source.sha256,
+        size_bytes=offer.source.size_bytes,
+        media_type=offer.media_type,
+        options=offer.options,
+    )
+
+
+def _succeeded(offer: DocumentUploaded, parsed: Parsed, result: BlobRef) -> ParseSucceeded:
+    return ParseSucceeded(
+        job_id=offer.job_id,
+        tenant=offer.tenant,
+        attempt=offer.attempt,
+        result=result,
+        parser=parsed.parser,
+        parser_version=parsed.parser_version,
+        pages=len(parsed.pages),
+        warnings=tuple(parsed.warnings[:_MOST_WARNINGS]),
+    )
+
+
+def _deferred(offer: DocumentUploaded, error: TransientError) -> ParseDeferred:
+    until = datetime.now(UTC) + _OUR_WAIT
+    return ParseDeferred(offer.job_id, offer.tenant, offer.attempt, error.code, until)
+
+
+def _failed(
+    offer: DocumentUploaded,
+    parser: str | None,
+    error: ParsewireError,
+    retry_after_seconds: float | None = None,
+) -> ParseFailed:
+    return ParseFailed(
+        job_id=offer.job_id,
+        tenant=offer.tenant,
+        attempt=offer.attempt,
+        code=error.code,
+        message=error.message[:_MESSAGE_CHARACTERS],
+        transient=isinstance(error, TransientError),
+        parser=parser,
+        retry_after_seconds=retry_after_seconds,
+    )

@@ -1,7 +1,6 @@
 """The parser seam: a document in, pages of markdown out."""
 
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -62,5 +61,5 @@ class Parser(Protocol):
         ...
 
 
-OpenParser = AbstractAsyncContextManager[Parser]
-"""How a parser that holds processes or connections is lent: opened once, closed at the end."""
+ChooseParser = Callable[[str], Parser]
+"""Gives the parser that serves a media type; raises PermanentError(UNSUPPORTED_MEDIA_TYPE)."""

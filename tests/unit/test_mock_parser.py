@@ -99,16 +99,14 @@ async def test_a_crash_is_nobodys_expected_error() -> None:
         await parser.parse(document(SHAS[0]))
 
 
-async def test_the_router_takes_the_first_that_accepts_and_names_it() -> None:
+def test_the_router_takes_the_first_that_accepts_and_names_it() -> None:
     router = Router([TextParser(max_pages=10), MockParser(max_pages=10)])
     assert router.choose("text/plain").name == "text"
     assert router.choose("application/pdf").name == "mock"
-    assert (await Router([MockParser(max_pages=10)]).parse(document(SHAS[0]))).parser == "mock"
 
 
-async def test_the_router_refuses_what_nobody_reads() -> None:
+def test_the_router_refuses_what_nobody_reads() -> None:
     router = Router([TextParser(max_pages=10)])
-    assert not router.accepts("application/pdf")
     with pytest.raises(PermanentError) as caught:
         router.choose("application/pdf")
     assert caught.value.code == Code.UNSUPPORTED_MEDIA_TYPE
