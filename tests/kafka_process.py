@@ -74,7 +74,7 @@ class KafkaProcess:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._port, self._controller_port = _stable_port(), _stable_port()
+        self._port, self._controller_port = stable_port(), stable_port()
         self._process: asyncio.subprocess.Process | None = None
         self.bootstrap_servers = f"127.0.0.1:{self._port}"
 
@@ -200,7 +200,7 @@ async def _run(command: list[str], *, within_seconds: float) -> tuple[int, str]:
     return process.returncode or 0, said.decode(errors="replace")
 
 
-def _stable_port() -> int:
+def stable_port() -> int:
     """Choose a free port below the range that outgoing connections take theirs from.
 
     While a broker is down, a client that tries to reach it may else be given its very port.

@@ -1,0 +1,128 @@
+"""Processes of Parsewire for tests: started the real way, killed and stopped at will."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_LOOK_SECONDS = 0.05
+
+FAST: dict[str, object] = {
+    "lease_seconds": 2,
+    "renew_seconds": 0.3,
+    "sweep_seconds": 0.2,
+    "retry_base_seconds": 0.2,
+    "retry_cap_seconds": 1,
+    "offer_again_seconds": 2,
+    "drain_seconds": 3,
+    "kafka_session_timeout_seconds": 6,
+    "kafka_send_timeout_seconds": 5,
+    "topic_partitions": 4,
+    "slots": 2,
+    "log_format": "json",
+}
+"""Settings with short waits, so that what takes minutes takes seconds."""
+
+
+async def until(look: Callable[[], Awaitable[T]], what: str, *, within_seconds: float) -> T:
+    """Look again and again until there is something, and give it; fail after the deadline."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + within_seconds
+    while True:
+        found = await look()
+        if found:
+            return found
+        assert loop.time() < end, f"not within {within_seconds:g} s: {what}"
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+class FleetProcess:
+    """One process of Parsewire, started the way that `parsewire up` starts it."""
+
+    def __init__(self, verb: str, folder: Path, settings: dict[str, object]) -> None:
+        self._verb = verb
+        self._folder = folder
+        self._settings = settings
+        self._process: asyncio.subprocess.Process | None = None
+        self._sessions: list[int] = []
+
+    @property
+    def pid(self) -> int:
+        """Tell the process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self, **changes: object) -> None:
+        """Start it, or start it again, with some settings changed for this life."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("PARSEWIRE_")}
+        settings = self._settings | changes
+        given = {f"PARSEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
+        with (self._folder / f"{self._verb}.log").open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "services.cli.main", self._verb),
+                *("--parent", str(os.getpid())),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=clean | given,
+                # Nobody's .env lies there.
+                cwd=self._folder,
+                start_new_session=True,
+            )
+        self._sessions.append(self._process.pid)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    async def kill(self) -> None:
+        """Kill it by SIGKILL, and it alone: its children are left to notice."""
+        self.signal(signal.SIGKILL)
+        await self.wait(5)
+
+    async def stop(self) -> None:
+        """End it as a person would; kill it when it does not go."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            await self.wait(15)
+        except TimeoutError:
+            await self.kill()
+            raise
+
+    async def wait(self, within_seconds: float) -> int:
+        """Wait for its end and give its exit code."""
+        assert self._process is not None
+        async with asyncio.timeout(within_seconds):
+            return await self._process.wait()
+
+    def alive(self) -> bool:
+        """Tell whether it runs."""
+        return self._process is not None and self._process.returncode is None
+
+    async def no_children_left(self) -> None:
+        """Wait until nothing that its past lives started is alive."""
+
+        async def none_left() -> bool:
+            return not any(_session_lives(number) for number in self._sessions)
+
+        await until(none_left, "children of a dead process end", within_seconds=10)
+
+
+def _session_lives(number: int) -> bool:
+    """Tell whether a process of this session is alive (its leader's id is its number)."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == number and fields[0] != "Z":
+            return True
+    return False
