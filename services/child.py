@@ -163,7 +163,9 @@ class Child:
     async def _watch(self, process: Process) -> int:
         """Give the exit code, after killing the process if it hangs."""
         exited = asyncio.ensure_future(process.wait())
-        hung = asyncio.create_task(wait_until_hung(self._member.answers, self._patience))
+        hung = asyncio.create_task(
+            wait_until_hung(self._member.answers, self._patience, has_answered=False)
+        )
         try:
             await asyncio.wait({exited, hung}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -175,9 +177,12 @@ class Child:
         return await process.wait()
 
 
-async def wait_until_hung(answers: Callable[[], Awaitable[bool]], patience: Patience) -> None:
+async def wait_until_hung(
+    answers: Callable[[], Awaitable[bool]], patience: Patience, *, has_answered: bool
+) -> None:
     """Ask for life again and again, and return when too many questions in a row got no answer."""
-    most, unanswered = patience.unanswered_at_start, 0
+    most = patience.unanswered if has_answered else patience.unanswered_at_start
+    unanswered = 0
     while unanswered < most:
         await asyncio.sleep(patience.ask_seconds)
         if await answers():

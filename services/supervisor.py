@@ -58,6 +58,7 @@ class OutsideBroker:
 
 
 StartBroker = Callable[[], Awaitable[Broker]]
+"""Returns once the broker has answered."""
 
 
 class Supervisor:
@@ -108,7 +109,9 @@ class Supervisor:
     async def _keep_on(self, broker: Broker) -> None:
         """Keep the children running until the broker is gone, or hangs."""
         gone = asyncio.create_task(broker.wait())
-        hung = asyncio.create_task(wait_until_hung(broker.answers, self._patience))
+        hung = asyncio.create_task(
+            wait_until_hung(broker.answers, self._patience, has_answered=True)
+        )
         servers = broker.bootstrap_servers
         keeping = [asyncio.create_task(child.keep(servers)) for child in self.children]
         try:

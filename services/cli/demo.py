@@ -34,6 +34,8 @@ _READY_SECONDS = 60.0
 _JOBS_SECONDS = 60.0
 _TAIL_SECONDS = 10.0
 _LINES = 24
+_EMBEDDED_SESSION_SECONDS = 4.0
+"""The embedded broker lets a group's first join wait half of it, and a demo is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,9 @@ def _demo_settings(settings: Settings, data_dir: Path) -> Settings:
     changes: dict[str, object] = {"data_dir": data_dir}
     if "log_level" not in settings.model_fields_set:
         changes["log_level"] = "WARNING"
+    embedded = not settings.kafka_bootstrap_servers
+    if embedded and "kafka_session_timeout_seconds" not in settings.model_fields_set:
+        changes["kafka_session_timeout_seconds"] = _EMBEDDED_SESSION_SECONDS
     if "topic_prefix" not in settings.model_fields_set:
         # Topics that other runs left on a real broker belong to other tables.
         changes["topic_prefix"] = f"parsewire-demo-{uuid.uuid4().hex[:8]}."

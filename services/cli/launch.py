@@ -120,15 +120,15 @@ def open_health_session() -> aiohttp.ClientSession:
 
 def child_changes(settings: Settings) -> dict[str, object]:
     """Tell what the children's settings must say, whatever the environment says."""
-    changes: dict[str, object] = {
+    embedded = not settings.kafka_bootstrap_servers
+    usual = embedded and "kafka_session_timeout_seconds" not in settings.model_fields_set
+    session_seconds = settings.kafka_session_timeout_seconds
+    return {
         "data_dir": settings.data_dir.absolute(),
         "topic_prefix": settings.topic_prefix,
         "log_level": settings.log_level,
+        "kafka_session_timeout_seconds": _EMBEDDED_SESSION_SECONDS if usual else session_seconds,
     }
-    embedded = not settings.kafka_bootstrap_servers
-    if embedded and "kafka_session_timeout_seconds" not in settings.model_fields_set:
-        changes["kafka_session_timeout_seconds"] = _EMBEDDED_SESSION_SECONDS
-    return changes
 
 
 def gateway_port(settings: Settings) -> int:

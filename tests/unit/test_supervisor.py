@@ -209,7 +209,8 @@ async def test_a_hung_broker_is_ended_and_replaced() -> None:
     async def start_broker() -> FakeBroker:
         return next(waiting)
 
-    async with running(Supervisor([starts.member()], start_broker, QUICK)):
+    patience = replace(QUICK, unanswered_at_start=1_000_000)
+    async with running(Supervisor([starts.member()], start_broker, patience)):
         first = await starts.next()
         brokers[0].alive = False
         await starts.next()
