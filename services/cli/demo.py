@@ -47,6 +47,7 @@ class Story:
     markdown: str
     history: HistoryBody
     events: Sequence[Seen]
+    topic_prefix: str
 
 
 def demo(
@@ -131,7 +132,7 @@ async def _send_through(deployment: Deployment, files: Sequence[Path]) -> Story:
             markdown = await client.result(first.job_id, "md")
         history = await client.history(first.job_id)
         events = await tail.of_jobs([first.job_id], within_seconds=_TAIL_SECONDS)
-    return Story(jobs, first, markdown.decode(), history, events)
+    return Story(jobs, first, markdown.decode(), history, events, settings.topic_prefix)
 
 
 async def _upload_and_follow(
@@ -167,7 +168,7 @@ def _tell(story: Story) -> None:
         OUT.print(line, markup=False, highlight=False, soft_wrap=True)
     _head(f"{FIRST}: job {first.job_id}, {first.state}")
     print_history(story.history)
-    _head("What went over the topics for it")
+    _head(f"What went over the topics {story.topic_prefix}* for it")
     print_table(
         ("topic", "partition", "offset", "type", "key"),
         ((seen.topic, seen.partition, seen.offset, seen.type, seen.key) for seen in story.events),

@@ -60,13 +60,19 @@ def documents(paths: Sequence[Path]) -> list[Path]:
     """Give the files, and those in the folders without the hidden ones; each once."""
     found: dict[Path, None] = {}
     for path in paths:
-        if path.is_dir():
-            found.update(dict.fromkeys(filter(Path.is_file, sorted(path.rglob("[!.]*")))))
-        else:
-            found[path] = None
+        found.update(dict.fromkeys(_files_in(path) if path.is_dir() else [path]))
     if not found:
         raise CommandError("there is no file in what was given")
     return list(found)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
 
 
 def result_names(submissions: Sequence[Submission]) -> list[str]:
