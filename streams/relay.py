@@ -87,10 +87,12 @@ class Relay:
         except TransientError as error:
             # The row stays: whoever scans next sends it again.
             self._recorder.add(RELAYED, topic=row.topic, outcome="failed")
-            log.info("event_not_sent", topic=row.topic, event=row.event_id, error=error.message)
+            log.info("event_not_sent", topic=row.topic, event_id=row.event_id, error=error.message)
         except PermanentError as error:
             self._recorder.add(RELAYED, topic=row.topic, outcome=error.code.value)
-            log.error("event_unsendable", topic=row.topic, event=row.event_id, error=error.message)
+            log.error(
+                "event_unsendable", topic=row.topic, event_id=row.event_id, error=error.message
+            )
         else:
             self._recorder.add(RELAYED, topic=row.topic, outcome="ok")
             self._acknowledged.append(row.event_id)

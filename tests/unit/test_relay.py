@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from schemas import events as ev
 from schemas.errors import Code, TransientError
@@ -100,13 +101,15 @@ async def test_an_outage_only_delays(desk: Desk) -> None:
     sink.away = True
     relay = Relay(desk.tables, sink, desk.recorder)
     running = asyncio.create_task(relay.run())
-    await put(desk, moved())
-    await asyncio.wait_for(sink.failed.get(), 5)
-    sink.away = False
-    desk.clock.pass_ms(5_000)
-    assert (await asyncio.wait_for(sink.sent.get(), 5)).key == b"j"
-    await _stop(running)
-    await relay.close(5)
+    with capture_logs() as lines:
+        await put(desk, moved())
+        await asyncio.wait_for(sink.failed.get(), 5)
+        sink.away = False
+        desk.clock.pass_ms(5_000)
+        assert (await asyncio.wait_for(sink.sent.get(), 5)).key == b"j"
+        await _stop(running)
+        await relay.close(5)
+    assert [(line["event"], line["error"]) for line in lines] == [("event_not_sent", "away")]
     assert await outbox(desk) == 0
 
 
