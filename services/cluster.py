@@ -18,8 +18,8 @@ _WAIT_SECONDS = 60.0
 async def enter_cluster(bus: Bus, tables: Tables) -> str:
     """Make the missing topics and give the cluster's id; wait a minute for an absent broker.
 
-    Where the cluster or a topic is new, positions in it are forgotten and every waiting document
-    is due to be offered now: whatever the log before it held is gone.
+    Where the cluster or a topic is new, positions in it are forgotten, every event in the outbox
+    is due to be sent and every waiting document to be offered: what the log before held is gone.
     """
     async with asyncio.timeout(_WAIT_SECONDS):
         cluster_id = await Backoff().retry(bus.cluster_id, TransientError)
@@ -29,7 +29,11 @@ async def enter_cluster(bus: Bus, tables: Tables) -> str:
         new = await tx.run("positions.meet_cluster", cluster_id=cluster_id)
         for topic in made:
             await tx.run("positions.forget", cluster_id=cluster_id, topic=topic)
-        return await tx.run("jobs.offer_all_now") if new or made else 0
+        if not new and not made:
+            return 0
+        # What the old log had acknowledged and no fold has seen is in the outbox alone.
+        await tx.run("outbox.resend_all_now")
+        return await tx.run("jobs.offer_all_now")
 
     offered = await tables.write(unit)
     log.info("cluster_entered", cluster=cluster_id, topics_made=len(made), offered_again=offered)

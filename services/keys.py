@@ -26,7 +26,8 @@ async def create_key(tables: Tables, tenant: str, name: str) -> tuple[Key, str]:
     if not is_tenant(tenant):
         raise PermanentError(
             Code.INVALID_REQUEST,
-            f"{tenant!r} cannot name a tenant: 1 to 63 of a-z, 0-9, '-' and '_', letter first",
+            f"{tenant!r} cannot name a tenant: "
+            "1 to 63 of a-z, 0-9, '-' and '_', the first a letter or digit",
         )
     key = Key(uuid7(), tenant, name)
     token = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)

@@ -98,6 +98,9 @@ class FoldGround:
                     events.append(codec.decode(record.value, record.headers))
                 except codec.CodecError as error:
                     undecodable.append((record, error.message))
+        if len(undecodable) > 1:
+            # One by one, so that the limit holds within a batch too.
+            raise codec.CodecError(f"{len(undecodable)} records of the batch are no events")
         if undecodable:
             await self._limit.stop_at_limit()
 

@@ -193,6 +193,14 @@ async def test_too_many_dead_letters_stop_the_processor_until_somebody_resumes_i
     assert not await restarted.is_stopped()
 
 
+async def test_the_limit_holds_within_a_batch(desk: Desk) -> None:
+    ground = await ready(desk)
+    with pytest.raises(ProcessorStoppedError):
+        await ground.handle({P0: [Record(P0, n, b"k", b"x", (), NOW) for n in range(9)]})
+    assert len(await desk.rows("positions.letters", before=10, most=10)) == 3
+    assert await ground_of(desk).positions(frozenset({P0})) == {P0: 3}
+
+
 async def test_another_version_lifts_the_stop(desk: Desk) -> None:
     ground = await ready(desk)
     for offset in range(3):

@@ -32,3 +32,6 @@ DELETE FROM outbox WHERE event_id IN (SELECT value FROM json_each(:ids));
 
 -- name: depth
 SELECT count(*) AS events, min(created_ms) AS created_ms FROM outbox;
+
+-- name: resend_all_now
+UPDATE outbox SET send_after_ms = :now_ms WHERE send_after_ms > :now_ms;

@@ -1,0 +1,74 @@
+"""Entering a cluster: a new log gets all that the old one held and nobody has seen."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from schemas import events as ev
+from services.cluster import enter_cluster, forget_topic
+from streams.outbox import put_events
+from streams.tables.base import Row, Transaction
+from tests.fakes import MemoryBus
+from tests.harness import Desk, event_of, open_desk
+
+
+@pytest_asyncio.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with open_desk(tmp_path) as opened:
+        yield opened
+
+
+async def position(desk: Desk, cluster_id: str) -> list[Row]:
+    return await desk.rows("positions.stored", cluster_id=cluster_id, consumer_group="g")
+
+
+async def store(desk: Desk, cluster_id: str) -> None:
+    async def unit(tx: Transaction) -> int:
+        return await tx.run(
+            "positions.begin",
+            cluster_id=cluster_id,
+            consumer_group="g",
+            topic="jobs.events",
+            partition=0,
+            next_offset=7,
+        )
+
+    await desk.tables.write(unit)
+
+
+async def due(desk: Desk) -> tuple[int, int]:
+    steps = await desk.rows("jobs.due_steps", most=10)
+    events = await desk.rows("outbox.any_due")
+    return len(steps), len(events)
+
+
+async def test_a_new_cluster_is_offered_everything_again(desk: Desk, memory_bus: MemoryBus) -> None:
+    await enter_cluster(memory_bus, desk.tables)
+    await desk.upload()
+    await desk.tables.write(lambda tx: put_events(tx, [event_of(ev.RetryDue("j", "acme", 1))]))
+    await enter_cluster(memory_bus, desk.tables)
+    assert await due(desk) == (0, 0)
+    memory_bus.replace()
+    await enter_cluster(memory_bus, desk.tables)
+    assert await due(desk) == (1, 1)
+
+
+async def test_positions_in_a_topic_that_had_to_be_made_are_forgotten(
+    desk: Desk, memory_bus: MemoryBus
+) -> None:
+    cluster_id = await memory_bus.cluster_id()
+    await store(desk, cluster_id)
+    assert await enter_cluster(memory_bus, desk.tables) == cluster_id
+    assert await position(desk, cluster_id) == []
+
+
+async def test_positions_in_a_shorter_log_can_be_forgotten(
+    desk: Desk, memory_bus: MemoryBus
+) -> None:
+    cluster_id = await enter_cluster(memory_bus, desk.tables)
+    await store(desk, cluster_id)
+    await forget_topic(desk.tables, cluster_id, "jobs.moved")
+    assert len(await position(desk, cluster_id)) == 1
+    await forget_topic(desk.tables, cluster_id, "jobs.events")
+    assert await position(desk, cluster_id) == []
