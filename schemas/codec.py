@@ -51,7 +51,7 @@ def decode(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> 
     kind = texts.get("ce_type")
     cls = _CLASSES.get(kind or "")
     if cls is None:
-        raise CodecError(f"unknown ce_type {kind!r}; known: {', '.join(sorted(_CLASSES))}"[:600])
+        raise CodecError(f"ce_type {kind!r} is no event's, see docs/topics.md"[:600])
     if value is None:
         raise CodecError(f"{kind} without a value")
     try:
