@@ -30,6 +30,9 @@ def result_key(tenant: str, job_id: str, attempt: int) -> str:
 class BlobWriter(Protocol):
     """Takes the bytes of one blob; nothing is kept before `keep`."""
 
+    hash_seconds: float
+    """How long the hashing has taken."""
+
     async def write(self, chunk: bytes) -> None:
         """Add a chunk."""
         ...

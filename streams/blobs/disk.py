@@ -148,6 +148,7 @@ class DiskWriter:
         self._size = 0
         self._hash = hashlib.sha256()
         self._open = True
+        self.hash_seconds = 0.0
 
     async def write(self, chunk: bytes) -> None:
         """Add a chunk; waits for the disk once a mebibyte has gathered."""
@@ -177,8 +178,11 @@ class DiskWriter:
         if self._fd is None:
             self._blobs.make_directory(self._temporary.parent)
             self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        started = time.perf_counter()
         for chunk in self._held:
             self._hash.update(chunk)
+        self.hash_seconds += time.perf_counter() - started
+        for chunk in self._held:
             self._size += len(chunk)
             disk_files.write_all(self._fd, chunk)
         self._held.clear()
