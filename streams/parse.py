@@ -68,12 +68,12 @@ class Parse:
         log.info("parse_ended", tenant=offer.tenant, outcome=outcome, seconds=round(seconds, 4))
         return end
 
-    async def settle(self, offer: DocumentUploaded, end: Body, *, kept: bool) -> None:
+    async def settle(self, offer: DocumentUploaded, end: Body | None, *, kept: bool) -> None:
         """Remove what lost attempts of this job left, or this one's result where it was lost."""
-        if not isinstance(end, ParseSucceeded):
+        if kept and not isinstance(end, ParseSucceeded):
             return
-        others = range(1, offer.attempt) if kept else [offer.attempt]
-        for attempt in others:
+        # Work that was cut off may have kept its result a moment before.
+        for attempt in range(1, offer.attempt) if kept else [offer.attempt]:
             try:
                 await self._blobs.delete(result_key(offer.tenant, offer.job_id, attempt))
             except TransientError as error:

@@ -41,8 +41,11 @@ class Reactor(Protocol):
         """Do the work, and give the event that ends the attempt; expected trouble is one too."""
         ...
 
-    async def settle(self, offer: DocumentUploaded, end: Body, *, kept: bool) -> None:
-        """Tidy up after the attempt's end was written, or, where not `kept`, thrown away."""
+    async def settle(self, offer: DocumentUploaded, end: Body | None, *, kept: bool) -> None:
+        """Tidy up after the attempt's end was written, or, where not `kept`, thrown away.
+
+        No end: the work was cut off anywhere, because its lease was lost.
+        """
         ...
 
 

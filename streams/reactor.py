@@ -189,6 +189,7 @@ class ReactorGround:
         if work.cancelled():
             if lease.lost:
                 self._recorder.add(PROCESSED, processor=self.name, outcome="thrown_away")
+                await self._reactor.settle(offer, None, kept=False)
                 return
             end: Body = ParseDeferred(offer.job_id, offer.tenant, offer.attempt, Code.SHUTDOWN)
         elif (error := work.exception()) is not None:

@@ -134,3 +134,5 @@ async def test_a_kept_result_outlives_those_of_lost_attempts(room: Room) -> None
     await room.parse.settle(await room.offer(3), ends[2], kept=False)
     assert not await room.blobs.exists(result_key("acme", "job", 3))
     assert await room.blobs.exists(result_key("acme", "job", 2))
+    await room.parse.settle(await room.offer(2), None, kept=False)
+    assert not await room.blobs.exists(result_key("acme", "job", 2))

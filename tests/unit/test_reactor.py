@@ -53,7 +53,7 @@ class Gate:
             raise self.error
         return ev.ParseSucceeded(offer.job_id, "acme", offer.attempt, RESULT, "p", "1", 1)
 
-    async def settle(self, offer: ev.DocumentUploaded, end: ev.Body, *, kept: bool) -> None:
+    async def settle(self, offer: ev.DocumentUploaded, end: ev.Body | None, *, kept: bool) -> None:
         assert offer.attempt >= 1
         self.settled.append((type(end).__name__, kept))
 
@@ -169,7 +169,7 @@ async def test_a_cancelled_job_stops_its_work_at_the_next_renewal(desk: Desk) ->
     await bench.leases.renew()
     await asyncio.wait_for(bench.idle(), 5)
     assert kinds(desk) == []
-    assert bench.reactor.settled == []
+    assert bench.reactor.settled == [("NoneType", False)]
 
 
 async def test_a_zombies_work_is_thrown_away(desk: Desk) -> None:
