@@ -1,6 +1,7 @@
 """A fleet for tests: a gateway and workers as real processes, and a producer that talks to them."""
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import orjson
 from prometheus_client import CollectorRegistry
 
 from schemas.job import UNFINISHED
@@ -114,7 +116,7 @@ class Fleet:
         port = stable_port()
         self._settings = FAST | {"data_dir": folder, "gateway_port": port} | settings
         self.url = f"http://127.0.0.1:{port}"
-        self.gateway = FleetProcess("gateway", folder, self._settings)
+        self.gateway = FleetProcess("gateway", "gateway", folder, self._settings)
         self.workers: list[FleetProcess] = []
 
     async def start(self, *, workers: int) -> None:
@@ -126,7 +128,8 @@ class Fleet:
 
     async def add_worker(self, **changes: object) -> FleetProcess:
         """Start one more worker."""
-        worker = FleetProcess("worker", self.folder, self._settings | changes)
+        name = f"worker-{len(self.workers) + 1}"
+        worker = FleetProcess("worker", name, self.folder, self._settings | changes)
         self.workers.append(worker)
         await worker.start()
         return worker
@@ -143,6 +146,14 @@ class Fleet:
                 return False
 
         await until(ready, "the gateway is ready", within_seconds=40)
+
+    async def metric(self, worker: FleetProcess, line: str) -> float:
+        """Read one of a worker's metrics: its name with its labels as they stand there."""
+        served = [orjson.loads(raw) for raw in worker.log.read_bytes().splitlines()]
+        port = next(said["port"] for said in reversed(served) if said["event"] == "metrics_served")
+        async with self._http.get(f"http://127.0.0.1:{port}/metrics") as answer:
+            found = re.search(rf"^{re.escape(line)} (\S+)$", await answer.text(), re.MULTILINE)
+        return float(found[1]) if found else 0.0
 
     async def client(self, tenant: str = TENANT) -> Client:
         """Make a producer with a new key."""

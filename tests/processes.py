@@ -44,8 +44,10 @@ async def until(look: Callable[[], Awaitable[T]], what: str, *, within_seconds: 
 class FleetProcess:
     """One process of Parsewire, started the way that `parsewire up` starts it."""
 
-    def __init__(self, verb: str, folder: Path, settings: dict[str, object]) -> None:
+    def __init__(self, verb: str, name: str, folder: Path, settings: dict[str, object]) -> None:
+        self.log = folder / f"{name}.log"
         self._verb = verb
+        self._name = name
         self._folder = folder
         self._settings = settings
         self._process: asyncio.subprocess.Process | None = None
@@ -62,10 +64,10 @@ class FleetProcess:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PARSEWIRE_")}
         settings = self._settings | changes
         given = {f"PARSEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
-        with (self._folder / f"{self._verb}.log").open("ab") as output:
+        with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "services.cli.main", self._verb),
-                *("--parent", str(os.getpid())),
+                *("--parent", str(os.getpid()), "--name", self._name),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

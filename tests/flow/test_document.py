@@ -243,7 +243,7 @@ async def test_a_running_job_is_cancelled(servers: str, tmp_path: Path, topic_pr
         await client.reaches(job_id, "cancelled")
 
         async def thrown_away() -> bool:
-            return b"lease_lost" in (tmp_path / "worker.log").read_bytes()
+            return b"lease_lost" in fleet.workers[0].log.read_bytes()
 
         # A worker learns of a cancel by its failed renewal.
         await until(thrown_away, "the worker lets go of it", within_seconds=10)
