@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+from services.embedded_broker import dying_with_parent
+
 T = TypeVar("T")
 
 _LOOK_SECONDS = 0.05
@@ -47,7 +49,6 @@ class FleetProcess:
     def __init__(self, verb: str, name: str, folder: Path, settings: dict[str, object]) -> None:
         self.log = folder / f"{name}.log"
         self._verb = verb
-        self._name = name
         self._folder = folder
         self._settings = settings
         self._process: asyncio.subprocess.Process | None = None
@@ -66,8 +67,7 @@ class FleetProcess:
         given = {f"PARSEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "services.cli.main", self._verb),
-                *("--parent", str(os.getpid()), "--name", self._name),
+                *dying_with_parent([sys.executable, "-P", "-m", "services.cli.main", self._verb]),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
