@@ -1,40 +1,75 @@
-"""Content-Disposition: the names that a sender gives to a part or a body (RFC 6266, RFC 7578)."""
+"""Content-Disposition: the names that a sender gives to a part or a body (RFC 6266, RFC 7578).
 
-import warnings
+aiohttp's own reader takes 80 us for each header, and only warns of a broken one.
+"""
+
+import re
 from dataclasses import dataclass
-
-from aiohttp.multipart import content_disposition_filename, parse_content_disposition
+from urllib.parse import unquote
 
 from schemas.errors import Code
 from services.gateway.problems import RefusedError
 
 _LONGEST = 4_096
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's token, no secret
+_KIND = re.compile(rf"\s*({_TOKEN})\s*")
+_PARAMETER = re.compile(
+    # Browsers send no-token characters unquoted only by mistake; a space ends such a value.
+    rf';\s*(?:({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s";]+))\s*)?'
+)
+_ESCAPED = re.compile(r"\\(.)")
 
 
 @dataclass(frozen=True, slots=True)
 class Disposition:
     """What a Content-Disposition says; all None where there is none."""
 
-    kind: str | None
-    name: str | None
-    filename: str | None
+    kind: str | None = None
+    name: str | None = None
+    filename: str | None = None
+
+
+_NONE = Disposition()
 
 
 def read_disposition(header: str | None) -> Disposition:
-    """Read the header; raise RefusedError for a broken one, which aiohttp only warns of."""
-    if header is not None and len(header) > _LONGEST:
-        raise _refused("longer than 4096 characters")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        try:
-            kind, parameters = parse_content_disposition(header)
-        except RuntimeWarning:
-            raise _refused("broken") from None
+    """Read the header; raise RefusedError for a broken one."""
+    if not header:
+        return _NONE
+    kind = _KIND.match(header)
+    if kind is None or len(header) > _LONGEST:
+        raise _refused("broken or too long")
+    parameters: dict[str, str] = {}
+    at = kind.end()
+    while at < len(header):
+        found = _PARAMETER.match(header, at)
+        if found is None:
+            raise _refused("broken")
+        at = found.end()
+        name, quoted, plain = found.groups()
+        if name is None:
+            continue
+        if name.lower() in parameters:
+            raise _refused("broken: it says something twice")
+        parameters[name.lower()] = plain if quoted is None else _ESCAPED.sub(r"\1", quoted)
     return Disposition(
-        kind,
-        content_disposition_filename(parameters, "name"),
-        content_disposition_filename(parameters),
+        kind.group(1).lower(), _value(parameters, "name"), _value(parameters, "filename")
     )
+
+
+def _value(parameters: dict[str, str], name: str) -> str | None:
+    """Give a parameter, in its extended form where there is one (RFC 8187)."""
+    extended = parameters.get(f"{name}*")
+    if extended is None:
+        return parameters.get(name)
+    charset, _, rest = extended.partition("'")
+    _, quote, text = rest.partition("'")
+    if not quote or charset.lower() not in ("utf-8", "iso-8859-1"):
+        raise _refused(f"broken: {name}* is not in UTF-8")
+    try:
+        return unquote(text, charset, "strict")
+    except UnicodeDecodeError:
+        raise _refused(f"broken: {name}* is not in its charset") from None
 
 
 def _refused(how: str) -> RefusedError:

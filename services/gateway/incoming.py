@@ -4,12 +4,12 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from aiohttp import BodyPartReader, web
+from aiohttp import web
 
 from schemas.errors import Code
-from services.gateway import form
 from services.gateway.body import Body, too_large
 from services.gateway.disposition import read_disposition
+from services.gateway.form import Form, Part, is_form
 from services.gateway.parts import Limits
 from services.gateway.problems import RefusedError
 from services.gateway.upload_options import GivenOptions, UploadOptions, given_in_query
@@ -71,8 +71,9 @@ async def read_document(request: web.Request, body: Body, document: DocumentWrit
     given = given_in_query(request.query)
     await body.begin()
     declared = request.headers.get("Content-Type")
-    if form.is_form(declared):
-        media_type, name = await _read_form(request, body, document, given)
+    if declared is not None and is_form(declared):
+        media_type, name = await _read_form(Form(declared, body), document, given)
+        await body.drain()
     else:
         disposition = read_disposition(request.headers.get("Content-Disposition"))
         options = given.read()
@@ -83,30 +84,26 @@ async def read_document(request: web.Request, body: Body, document: DocumentWrit
 
 
 async def _read_form(
-    request: web.Request, body: Body, document: DocumentWriter, given: GivenOptions
+    form: Form, document: DocumentWriter, given: GivenOptions
 ) -> tuple[str, str | None]:
-    reader = form.open_form(request.headers, body)
     found: tuple[str, str | None] | None = None
-    while (part := await form.next_part(reader)) is not None:
-        field = part.name or ""
-        if field != "file":
-            given.add(field, await form.text_of(part))
+    while (part := await form.next()) is not None:
+        if part.name != "file":
+            given.add(part.name, await part.text())
         elif found is None:
             found = await _read_file(part, document, given)
         else:
             raise RefusedError(Code.INVALID_REQUEST, "there are two parts named file: send one")
     if found is None:
         raise RefusedError(Code.INVALID_REQUEST, "the form has no part named file")
-    await body.drain()
     return found
 
 
 async def _read_file(
-    part: BodyPartReader, document: DocumentWriter, given: GivenOptions
+    part: Part, document: DocumentWriter, given: GivenOptions
 ) -> tuple[str, str | None]:
     name = given.read().name or harmless(part.filename or "")
-    declared = part.headers.get("Content-Type")
-    return await document.take(form.content_of(part), declared, name), name
+    return await document.take(part.content(), part.content_type, name), name
 
 
 async def _chunks(body: Body) -> AsyncIterator[bytes]:

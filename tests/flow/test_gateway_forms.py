@@ -74,11 +74,11 @@ async def desk(tmp_path: Path) -> AsyncIterator[GatewayDesk]:
             + b"c" * 40
             + b"\r\n--x--\r\n",
             FORM,
-            "malformed, or ends early",
+            "no option '_charset_'",
         ),
         (b"--x--", "multipart/form-data", "no usable boundary"),
         (b"--x--", "multipart/form-data; boundary=" + "b" * 71, "no usable boundary"),
-        (b"--x--", "multipart/form-data; boundary=", "malformed, or ends early"),
+        (b"--x--", "multipart/form-data; boundary=", "no usable boundary"),
     ],
 )
 async def test_malformed_forms(
