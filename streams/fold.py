@@ -90,6 +90,7 @@ class FoldGround:
             self._adapt(time.perf_counter() - started, sum(map(len, fresh.values())))
 
     async def _apply(self, batch: Batch) -> None:
+        expected = self._expected(batch)
         events: list[Event] = []
         undecodable: list[tuple[Record, str]] = []
         for records in batch.values():
@@ -105,7 +106,7 @@ class FoldGround:
             await self._limit.stop_at_limit()
 
         async def unit(tx: Transaction) -> None:
-            await self._advance(tx, batch)
+            await self._advance(tx, batch, expected)
             await self._fold.apply(tx, events)
             for record, reason in undecodable:
                 await bury(tx, self.name, self._cluster_id, record, Code.POISON_EVENT, reason)
@@ -131,29 +132,39 @@ class FoldGround:
 
     async def _bury(self, single: Batch, record: Record, reason: str) -> None:
         await self._limit.stop_at_limit()
+        expected = self._expected(single)
 
         async def unit(tx: Transaction) -> None:
-            await self._advance(tx, single)
+            await self._advance(tx, single, expected)
             await bury(tx, self.name, self._cluster_id, record, Code.POISON_EVENT, reason)
 
         await self._tables.write(unit)
         self._moved(single)
         self._limit.note(dead=True)
 
-    async def _advance(self, tx: Transaction, batch: Batch) -> None:
+    def _expected(self, batch: Batch) -> dict[Partition, int | None]:
+        """Take the positions as they are now: a rebalance may replace them while a write waits."""
+        try:
+            return {partition: self._known[partition] for partition in batch}
+        except KeyError as error:
+            raise PositionLostError(f"{error.args[0]} is another worker's by now") from None
+
+    async def _advance(
+        self, tx: Transaction, batch: Batch, expected: Mapping[Partition, int | None]
+    ) -> None:
         for partition, records in batch.items():
-            expected = self._known[partition]
+            before = expected[partition]
             changed = await tx.run(
-                "positions.begin" if expected is None else "positions.advance",
+                "positions.begin" if before is None else "positions.advance",
                 cluster_id=self._cluster_id,
                 consumer_group=self.name,
                 topic=partition.topic,
                 partition=partition.number,
-                expected=expected,
+                expected=before,
                 next_offset=records[-1].offset + 1,
             )
             if changed != 1:
-                raise PositionLostError(f"{partition} is not at {expected} any more")
+                raise PositionLostError(f"{partition} is not at {before} any more")
 
     def _moved(self, batch: Batch) -> None:
         for partition, records in batch.items():

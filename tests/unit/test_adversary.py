@@ -1,0 +1,98 @@
+"""Interleavings that once broke a promise: rebalances, outages and jumps at the worst moment."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from schemas import events as ev
+from schemas.job import State
+from streams.bus.base import Partition, Record
+from streams.dead_letters import DeadLetterLimit
+from streams.fold import FoldGround
+from streams.job_state import JobState
+from streams.processor import PositionLostError
+from streams.tables.base import T, Tables, Unit
+from tests.harness import TIMINGS, Desk, event_of, open_desk, record_of
+
+P0, P1 = Partition("jobs.events", 0), Partition("jobs.events", 1)
+RESULT = ev.BlobRef("acme/j/1/result", "b" * 64, 5)
+
+
+@pytest_asyncio.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with open_desk(tmp_path) as opened:
+        yield opened
+
+
+class Queueing:
+    """Tables whose writers wait for their turn until it is given."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.waits = asyncio.Event()
+        self.turn = asyncio.Event()
+
+    async def write(self, unit: Unit[T]) -> T:
+        self.waits.set()
+        await self.turn.wait()
+        return await self.desk.tables.write(unit)
+
+    async def read(self, unit: Unit[T]) -> T:
+        return await self.desk.tables.read(unit)
+
+    def on_commit(self, listener: object) -> None:
+        raise NotImplementedError(listener)
+
+
+def ground_of(desk: Desk, tables: Tables | None = None) -> FoldGround:
+    limit = DeadLetterLimit("job_state", "1", desk.tables, desk.recorder)
+    fold = JobState(TIMINGS, chance=lambda: 0.5)
+    return FoldGround(fold, tables or desk.tables, "cluster", limit, desk.recorder)
+
+
+def succeeded(job_id: str) -> ev.ParseSucceeded:
+    return ev.ParseSucceeded(job_id, "acme", 1, RESULT, "liteparse", "2", 3)
+
+
+def batch_of(job_id: str, offset: int = 0) -> dict[Partition, Sequence[Record]]:
+    return {P0: [record_of(event_of(succeeded(job_id)), "jobs.events", offset)]}
+
+
+async def test_a_partition_lost_while_its_batch_waits_is_no_defect(desk: Desk) -> None:
+    job = (await desk.upload()).job
+    tables = Queueing(desk)
+    ground, heir = ground_of(desk, tables), ground_of(desk)
+    await ground.positions(frozenset({P0, P1}))
+    await heir.positions(frozenset({P0}))
+    handling = asyncio.create_task(ground.handle(batch_of(job.id)))
+    await tables.waits.wait()
+    await ground.positions(frozenset({P1}))
+    await heir.handle(batch_of(job.id))
+    tables.turn.set()
+    with pytest.raises(PositionLostError):
+        await asyncio.wait_for(handling, 5)
+    assert await desk.rows("positions.letters", before=10, most=10) == []
+    with pytest.raises(PositionLostError):
+        await ground.handle(batch_of(job.id, 1))
+
+
+async def test_a_batch_that_waited_goes_by_the_position_that_it_was_read_at(desk: Desk) -> None:
+    """The partition goes to another worker, who reads on, and comes back before the turn."""
+    first, second = (await desk.upload(1)).job, (await desk.upload(2)).job
+    tables = Queueing(desk)
+    ground, heir = ground_of(desk, tables), ground_of(desk)
+    await ground.positions(frozenset({P0}))
+    await heir.positions(frozenset({P0}))
+    handling = asyncio.create_task(ground.handle(batch_of(first.id)))
+    await tables.waits.wait()
+    await heir.handle(batch_of(first.id))
+    await heir.handle(batch_of(second.id, 1))
+    await ground.positions(frozenset({P0}))
+    tables.turn.set()
+    with pytest.raises(PositionLostError):
+        await asyncio.wait_for(handling, 5)
+    assert await ground.positions(frozenset({P0})) == {P0: 2}
+    assert (await desk.job(second.id)).state is State.COMPLETE
