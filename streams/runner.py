@@ -60,13 +60,20 @@ class Runner:
 
     async def run(self) -> None:
         """Consume until stopped; raise LogReplacedError when the log is not the one known."""
+        try:
+            await self._run()
+        finally:
+            # Only here: work that is held needs no consumer, so trouble of the bus does not end it.
+            await self._ground.drain(self._drain_seconds)
+
+    async def _run(self) -> None:
         backoff = Backoff()
         while not self._stopping.is_set():
-            if await self._limit.is_stopped():
-                await self._pause(self._stopped_look_seconds)
-                continue
             try:
-                await self._consume(backoff)
+                if await self._limit.is_stopped():
+                    await self._pause(self._stopped_look_seconds)
+                else:
+                    await self._consume(backoff)
             except ProcessorStoppedError as error:
                 log.error("processor_stopped", processor=self._ground.name, reason=str(error))
             except TransientError as error:
@@ -97,7 +104,6 @@ class Runner:
                 await self._loop(self._consumer, backoff)
             finally:
                 self._progress.end()
-                await self._ground.drain(self._drain_seconds)
                 await self._commit(self._consumer)
 
     async def _loop(self, consumer: Consumer, backoff: Backoff) -> None:

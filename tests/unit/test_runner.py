@@ -74,8 +74,10 @@ async def bus_with(records: int) -> MemoryBus:
 
 
 @asynccontextmanager
-async def running(desk: Desk, bus: MemoryBus, ground: Notes) -> AsyncIterator[Runner]:
-    limit = DeadLetterLimit("notes", "1", desk.tables, desk.recorder)
+async def running(
+    desk: Desk, bus: MemoryBus, ground: Notes, limit: DeadLetterLimit | None = None
+) -> AsyncIterator[Runner]:
+    limit = limit or DeadLetterLimit("notes", "1", desk.tables, desk.recorder)
     progress = Progress("notes", desk.recorder, stall_seconds=60)
     runner = Runner(
         ground,
@@ -160,6 +162,36 @@ async def test_trouble_gives_the_records_back(desk: Desk) -> None:
         assert await ground.next() == 0
 
 
+async def test_trouble_leaves_the_work_that_is_held_alone(desk: Desk) -> None:
+    bus = await bus_with(1)
+    ground = Notes()
+    ground.errors = [TransientError(Code.BUS_UNAVAILABLE, "away")]
+    async with running(desk, bus, ground):
+        assert await ground.next() == 0
+        assert ground.drained == 0
+    assert ground.drained == 1
+
+
+class Shaken(DeadLetterLimit):
+    """A limit whose first look finds the tables away."""
+
+    looks = 0
+
+    async def is_stopped(self) -> bool:
+        self.looks += 1
+        if self.looks == 1:
+            raise TransientError(Code.TABLES_UNAVAILABLE, "away")
+        return await super().is_stopped()
+
+
+async def test_tables_that_are_away_at_the_start_only_delay(desk: Desk) -> None:
+    bus = await bus_with(1)
+    ground = Notes()
+    limit = Shaken("notes", "1", desk.tables, desk.recorder)
+    async with running(desk, bus, ground, limit):
+        assert await ground.next() == 0
+
+
 class Overtaken(Notes):
     """A ground whose position another worker moves at its first batch."""
 
@@ -198,7 +230,8 @@ async def test_stopping_after_too_many_dead_letters_leaves_the_group(desk: Desk)
     ground.errors = [ProcessorStoppedError("50 of the last 50")]
     async with running(desk, bus, ground):
         assert await ground.next() == 0
-    assert ground.drained == 2
+        assert ground.drained == 0
+    assert ground.drained == 1
 
 
 async def test_an_outage_of_the_bus_only_delays(desk: Desk) -> None:
