@@ -48,6 +48,7 @@ class RefusingWriter:
 
     def __init__(self, writer: BlobWriter) -> None:
         self._writer = writer
+        self.hash_seconds = 0.0
 
     async def write(self, chunk: bytes) -> None:
         await self._writer.write(chunk)

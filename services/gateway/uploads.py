@@ -84,9 +84,10 @@ async def _take(request: web.Request, key: Key, parts: Parts) -> Admitted:
             # The name may be there already when the disk refuses to make it durable.
             await _forget(parts.blobs, source_key(key.tenant, job_id))
             raise
-    kept_seconds = document.write_seconds + time.perf_counter() - started
+    kept_seconds = document.write_seconds + time.perf_counter() - started - writer.hash_seconds
     parts.recorder.add(UPLOAD_BYTES, incoming.size_bytes)
     parts.recorder.observe(UPLOAD_STAGE_SECONDS, body.waited_seconds, stage="read")
+    parts.recorder.observe(UPLOAD_STAGE_SECONDS, writer.hash_seconds, stage="hash")
     parts.recorder.observe(UPLOAD_STAGE_SECONDS, kept_seconds, stage="blob")
     submission = _submission(job_id, key, blob, incoming, request[TRACEPARENT])
     return await _admit(parts, submission)

@@ -126,7 +126,7 @@ class TestTaken:
         assert desk.metric("parsewire_uploads_total", outcome="duplicate") == 1
         assert desk.metric("parsewire_uploads_total", outcome="document_empty") == 1
         assert desk.metric("parsewire_upload_bytes_total") == 10
-        for stage in ("read", "blob", "table"):
+        for stage in ("read", "hash", "blob", "table"):
             assert desk.metric("parsewire_upload_stage_seconds_count", stage=stage) == 2
 
 
