@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
@@ -20,7 +21,7 @@ from streams.tables.base import Row
 from streams.tables.sqlite import SqliteTables, open_sqlite
 from tests.gateway_desk import Answer
 from tests.kafka_process import stable_port
-from tests.processes import FAST, FleetProcess, until
+from tests.processes import FAST, FleetProcess, environment_of, until
 
 API = "/api/v1"
 TENANT = "acme"
@@ -147,13 +148,30 @@ class Fleet:
 
         await until(ready, "the gateway is ready", within_seconds=40)
 
-    async def metric(self, worker: FleetProcess, line: str) -> float:
-        """Read one of a worker's metrics: its name with its labels as they stand there."""
+    async def metric(self, worker: FleetProcess, line: str) -> float | None:
+        """Read one of a worker's metrics, by name and labels; None where it does not say."""
         served = [orjson.loads(raw) for raw in worker.log.read_bytes().splitlines()]
         port = next(said["port"] for said in reversed(served) if said["event"] == "metrics_served")
-        async with self._http.get(f"http://127.0.0.1:{port}/metrics") as answer:
-            found = re.search(rf"^{re.escape(line)} (\S+)$", await answer.text(), re.MULTILINE)
-        return float(found[1]) if found else 0.0
+        try:
+            async with self._http.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                found = re.search(rf"^{re.escape(line)} (\S+)$", await answer.text(), re.MULTILINE)
+        except (aiohttp.ClientError, OSError):
+            return None
+        return float(found[1]) if found else None
+
+    async def cli(self, *arguments: str) -> str:
+        """Run a verb of the command line to its good end, and give what it printed."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "services.cli.main", *arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            env=environment_of(self._settings),
+            cwd=self.folder,
+        )
+        async with asyncio.timeout(20):
+            printed, _ = await process.communicate()
+        assert process.returncode == 0, printed
+        return printed.decode()
 
     async def client(self, tenant: str = TENANT) -> Client:
         """Make a producer with a new key."""
@@ -186,6 +204,15 @@ class Fleet:
             return not UNFINISHED & counts.keys() and not outbox["events"]
 
         await until(calm, "every job finished, outbox empty", within_seconds=within_seconds)
+
+    async def outbox_empty(self, *, within_seconds: float) -> None:
+        """Wait until no event is on its way."""
+
+        async def empty() -> bool:
+            (outbox,) = await self.rows("outbox.depth")
+            return not outbox["events"]
+
+        await until(empty, "the outbox is empty", within_seconds=within_seconds)
 
     async def blob_keys(self) -> list[str]:
         """List every blob."""

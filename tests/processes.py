@@ -43,6 +43,12 @@ async def until(look: Callable[[], Awaitable[T]], what: str, *, within_seconds: 
         await asyncio.sleep(_LOOK_SECONDS)
 
 
+def environment_of(settings: dict[str, object]) -> dict[str, str]:
+    """Give a process's environment: these settings, and nobody else's."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PARSEWIRE_")}
+    return clean | {f"PARSEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
+
+
 class FleetProcess:
     """One process of Parsewire, started the way that `parsewire up` starts it."""
 
@@ -62,16 +68,13 @@ class FleetProcess:
 
     async def start(self, **changes: object) -> None:
         """Start it, or start it again, with some settings changed for this life."""
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("PARSEWIRE_")}
-        settings = self._settings | changes
-        given = {f"PARSEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *dying_with_parent([sys.executable, "-P", "-m", "services.cli.main", self._verb]),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=clean | given,
+                env=environment_of(self._settings | changes),
                 # Nobody's .env lies there.
                 cwd=self._folder,
                 start_new_session=True,

@@ -1,13 +1,19 @@
-"""A second client's view of our topics: every record, read by confluent-kafka."""
+"""A second client at our topics: reads every record, writes any, by confluent-kafka."""
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 _WAIT_SECONDS = 20.0
+
+Headers = list[tuple[str, str | bytes | None]]
+Raw = tuple[bytes | None, bytes | None, Headers]
+"""Key, value, headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +24,12 @@ class Seen:
     offset: int
     key: str
     value: bytes
-    headers: dict[str, str]
+    raw_headers: Headers
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Give its headers as text."""
+        return {name: raw.decode() for name, raw in self.raw_headers if isinstance(raw, bytes)}
 
     @property
     def type(self) -> str:
@@ -29,6 +40,36 @@ class Seen:
 async def read_topic(servers: str, topic: str) -> list[Seen]:
     """Read a topic from its start to its present end, partition by partition."""
     return await asyncio.to_thread(_read, servers, topic)
+
+
+async def write_records(
+    servers: str,
+    topic: str,
+    records: Sequence[Raw],
+) -> None:
+    """Write records as they are."""
+    await asyncio.to_thread(_write, servers, topic, records)
+
+
+async def forget_records(servers: str, topic: str, partition: int, before_offset: int) -> None:
+    """Delete a partition's records before an offset, as retention does."""
+    admin = AdminClient({"bootstrap.servers": servers})
+    futures = admin.delete_records([TopicPartition(topic, partition, before_offset)])
+    for future in futures.values():
+        await asyncio.to_thread(future.result, _WAIT_SECONDS)
+
+
+def _write(
+    servers: str,
+    topic: str,
+    records: Sequence[Raw],
+) -> None:
+    # The partition of a key as aiokafka chooses it.
+    producer = Producer({"bootstrap.servers": servers, "partitioner": "murmur2_random"})
+    for key, value, headers in records:
+        producer.produce(topic, key=key, value=value, headers=headers)
+    left = producer.flush(_WAIT_SECONDS)
+    assert left == 0, f"{left} records were not written"
 
 
 def _read(servers: str, topic: str) -> list[Seen]:
@@ -42,10 +83,10 @@ def _read(servers: str, topic: str) -> list[Seen]:
     try:
         numbers = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         ends = {
-            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
+            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)
             for number in numbers
         }
-        wanted = sum(ends.values())
+        wanted = sum(end - start for start, end in ends.values())
         consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in ends])
         found: list[Seen] = []
         end = time.monotonic() + _WAIT_SECONDS
@@ -59,6 +100,6 @@ def _read(servers: str, topic: str) -> list[Seen]:
 
 def _seen(message: Any) -> Seen:
     assert message.error() is None, message.error()
-    headers = {name: raw.decode() for name, raw in message.headers() or ()}
-    key = (message.key() or b"").decode()
+    key = (message.key() or b"").decode(errors="replace")
+    headers = list(message.headers() or ())
     return Seen(message.partition(), message.offset(), key, message.value(), headers)
