@@ -63,6 +63,9 @@ async def upload(request: web.Request, key: Key) -> web.Response:
     except DisconnectedError:
         parts.recorder.add(UPLOADS, outcome="disconnected")
         raise
+    except Exception:
+        parts.recorder.add(UPLOADS, outcome=Code.INTERNAL_ERROR.value)
+        raise
     parts.recorder.add(UPLOADS, outcome="duplicate" if admitted.duplicate else "accepted")
     job = admitted.job
     log.debug("upload_taken", job=job.id, duplicate=admitted.duplicate)
@@ -85,12 +88,12 @@ async def _take(request: web.Request, key: Key, parts: Parts) -> Admitted:
             await _forget(parts.blobs, source_key(key.tenant, job_id))
             raise
     kept_seconds = document.write_seconds + time.perf_counter() - started - writer.hash_seconds
+    admitted = await _admit(parts, _submission(job_id, key, blob, incoming, request[TRACEPARENT]))
     parts.recorder.add(UPLOAD_BYTES, incoming.size_bytes)
     parts.recorder.observe(UPLOAD_STAGE_SECONDS, body.waited_seconds, stage="read")
     parts.recorder.observe(UPLOAD_STAGE_SECONDS, writer.hash_seconds, stage="hash")
     parts.recorder.observe(UPLOAD_STAGE_SECONDS, kept_seconds, stage="blob")
-    submission = _submission(job_id, key, blob, incoming, request[TRACEPARENT])
-    return await _admit(parts, submission)
+    return admitted
 
 
 async def _admit(parts: Parts, submission: Submission) -> Admitted:

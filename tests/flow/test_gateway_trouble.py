@@ -59,6 +59,7 @@ class TestOurs:
                 assert ("Retry-After" in answer.headers) == (status == 503)
                 assert b"secret" not in answer.content
             assert desk.files() == []
+            assert desk.metric("parsewire_uploads_total", outcome=code) == 1
 
     async def test_ready_tells_each_check_apart(self, tmp_path: Path) -> None:
         blobs = WatchedBlobs(tmp_path / "blobs")
