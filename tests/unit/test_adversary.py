@@ -13,8 +13,10 @@ from streams.bus.base import Partition, Record
 from streams.dead_letters import DeadLetterLimit
 from streams.fold import FoldGround
 from streams.job_state import JobState
+from streams.leases import Leases
 from streams.processor import PositionLostError
-from streams.tables.base import T, Tables, Unit
+from streams.sweeper import Sweeper
+from streams.tables.base import T, Tables, Transaction, Unit
 from tests.harness import TIMINGS, Desk, event_of, open_desk, record_of
 
 P0, P1 = Partition("jobs.events", 0), Partition("jobs.events", 1)
@@ -96,3 +98,98 @@ async def test_a_batch_that_waited_goes_by_the_position_that_it_was_read_at(desk
         await asyncio.wait_for(handling, 5)
     assert await ground.positions(frozenset({P0})) == {P0: 2}
     assert (await desk.job(second.id)).state is State.COMPLETE
+
+
+async def claim(desk: Desk, job_id: str, owner: str = "w") -> None:
+    values = {"job_id": job_id, "attempt": 1, "stage": "parse", "owner": owner}
+
+    async def unit(tx: Transaction) -> int:
+        return await tx.run("attempts.claim", lease_ms=TIMINGS.lease_ms, **values)
+
+    assert await desk.tables.write(unit) == 1
+
+
+def sweeper_of(desk: Desk, tables: Tables | None = None) -> Sweeper:
+    return Sweeper(tables or desk.tables, TIMINGS, desk.recorder, every_seconds=1)
+
+
+async def let_sweep(desk: Desk, sweeper: Sweeper, seconds: int) -> list[ev.Body]:
+    """Let a tick happen every two seconds, and give what was said."""
+    for _ in range(0, seconds, 2):
+        desk.clock.pass_ms(2_000)
+        await sweeper.tick()
+    return [event.body for event in desk.said()]
+
+
+async def test_a_lease_renewed_while_the_sweeper_waits_for_its_turn_lives(desk: Desk) -> None:
+    job = (await desk.upload()).job
+    await claim(desk, job.id)
+    leases = Leases(desk.tables, "w", TIMINGS.lease_ms, renew_seconds=1)
+    leases.hold((job.id, 1, "parse"), on_lost=desk.announced.clear)
+    tables = Queueing(desk)
+    sweeper = sweeper_of(desk, tables)
+    tables.turn.set()
+    await let_sweep(desk, sweeper, 14)
+    await leases.renew()
+    await let_sweep(desk, sweeper, 14)
+    desk.clock.pass_ms(2_000)
+    tables.waits.clear()
+    tables.turn.clear()
+    ticking = asyncio.create_task(sweeper.tick())
+    await tables.waits.wait()
+    await leases.renew()
+    desk.clock.pass_ms(2_000)
+    tables.turn.set()
+    await asyncio.wait_for(ticking, 5)
+    assert desk.said() == []
+
+
+async def test_after_a_long_wait_for_the_tables_no_lease_is_judged(desk: Desk) -> None:
+    """Whoever renews leases has waited as long."""
+    job = (await desk.upload()).job
+    tables = Queueing(desk)
+    sweeper = sweeper_of(desk, tables)
+    tables.turn.set()
+    await let_sweep(desk, sweeper, 14)
+    await claim(desk, job.id)
+    await let_sweep(desk, sweeper, 16)
+    assert desk.said() == []
+    tables.waits.clear()
+    tables.turn.clear()
+    ticking = asyncio.create_task(sweeper.tick())
+    await tables.waits.wait()
+    desk.clock.pass_ms(20_000)
+    tables.turn.set()
+    await asyncio.wait_for(ticking, 5)
+    assert desk.said() == []
+    (lost,) = await let_sweep(desk, sweeper, 20)
+    assert isinstance(lost, ev.ParseFailed)
+
+
+async def test_a_machine_that_slept_gives_its_workers_a_lease_to_renew(desk: Desk) -> None:
+    """A process's monotonic clock stands still meanwhile; the table's does not."""
+    job = (await desk.upload()).job
+    await claim(desk, job.id)
+    sweeper = sweeper_of(desk)
+    await let_sweep(desk, sweeper, 10)
+    desk.said()
+    desk.clock.pass_ms(8 * 3_600_000)
+    await sweeper.tick()
+    assert await let_sweep(desk, sweeper, 14) == []
+    (lost,) = await let_sweep(desk, sweeper, 4)
+    assert isinstance(lost, ev.ParseFailed)
+
+
+async def test_a_fold_that_is_away_for_hours_finds_no_flood(desk: Desk) -> None:
+    job = (await desk.upload()).job
+    late = ev.ParseFailed(job.id, "acme", 1, "parse_timeout", "m", transient=True)
+    ground = ground_of(desk)
+    await ground.positions(frozenset({P0}))
+    await ground.handle({P0: [record_of(event_of(late), "jobs.events")]})
+    desk.said()
+    said = 0
+    for _ in range(8 * 120):
+        desk.clock.pass_ms(30_000)
+        await sweeper_of(desk).tick()
+        said += len(desk.said())
+    assert said == 14

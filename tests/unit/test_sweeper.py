@@ -81,11 +81,7 @@ def test_waits_that_are_over() -> None:
 
 
 def sweeper_of(desk: Desk) -> Sweeper:
-    sweeper = Sweeper(
-        desk.tables, TIMINGS, desk.recorder, every_seconds=1, clock=desk.clock.seconds
-    )
-    sweeper._judge_from = 0.0
-    return sweeper
+    return Sweeper(desk.tables, TIMINGS, desk.recorder, every_seconds=1)
 
 
 async def test_a_due_timer_says_its_event_once_and_moves_on(desk: Desk) -> None:
