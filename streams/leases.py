@@ -1,14 +1,14 @@
 """Leases: what this process works on, renewed by one statement a second."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
+import orjson
 import structlog
 
 from schemas.errors import TransientError
-from streams.tables.base import Tables, Transaction
+from streams.tables.base import Row, Tables, Transaction
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class Leases:
         before = dict(self._held)
         if not before:
             return
-        rows = await self._tables.write(self._renew)
+        rows = await self._tables.write(lambda tx: self._renew(tx, before))
         renewed = {(row["job_id"], row["attempt"], row["stage"]) for row in rows}
         for key, lease in before.items():
             if key in renewed or lease.ending or self._held.get(key) is not lease:
@@ -67,5 +67,9 @@ class Leases:
             lease.lost = True
             lease.on_lost()
 
-    async def _renew(self, tx: Transaction) -> list[Any]:
-        return await tx.all("attempts.renew", owner=self.owner, lease_ms=self.lease_ms)
+    async def _renew(self, tx: Transaction, held: Iterable[Key]) -> list[Row]:
+        # Only what is held: an attempt that was claimed here and that nobody works on must expire.
+        job_ids = orjson.dumps([job_id for job_id, _, _ in held]).decode()
+        return await tx.all(
+            "attempts.renew", owner=self.owner, lease_ms=self.lease_ms, job_ids=job_ids
+        )

@@ -193,3 +193,21 @@ async def test_a_fold_that_is_away_for_hours_finds_no_flood(desk: Desk) -> None:
         await sweeper_of(desk).tick()
         said += len(desk.said())
     assert said == 14
+
+
+async def test_an_attempt_that_its_owner_does_not_hold_expires(desk: Desk) -> None:
+    """As after a claim whose answer was lost, or an end that could not be written."""
+    held, orphan = (await desk.upload(1)).job, (await desk.upload(2)).job
+    await claim(desk, held.id)
+    await claim(desk, orphan.id)
+    leases = Leases(desk.tables, "w", TIMINGS.lease_ms, renew_seconds=1)
+    leases.hold((held.id, 1, "parse"), on_lost=desk.announced.clear)
+    sweeper = sweeper_of(desk)
+    desk.said()
+    for _ in range(20):
+        desk.clock.pass_ms(2_000)
+        await leases.renew()
+        await sweeper.tick()
+    assert [
+        (e.body.job_id, e.body.code) for e in desk.said() if isinstance(e.body, ev.ParseFailed)
+    ] == [(orphan.id, "worker_lost")]

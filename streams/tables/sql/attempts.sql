@@ -9,6 +9,7 @@ ON CONFLICT (job_id, attempt, stage) DO NOTHING;
 -- name: renew
 UPDATE attempts SET deadline_ms = :now_ms + :lease_ms
 WHERE owner = :owner AND ended_ms IS NULL
+AND job_id IN (SELECT value FROM json_each(:job_ids))
 AND EXISTS (
     SELECT 1 FROM jobs
     WHERE jobs.id = attempts.job_id AND jobs.attempt = attempts.attempt
