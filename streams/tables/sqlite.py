@@ -202,7 +202,12 @@ async def open_sqlite(
 
 
 def _is_trouble(error: BaseException) -> bool:
-    return isinstance(error, sqlite3.OperationalError)
+    """Tell the database's own trouble from a unit's fault; a corrupt page is a bare DatabaseError.
+
+    Source: the mapping of result codes in CPython's Modules/_sqlite/util.c.
+    """
+    database = isinstance(error, sqlite3.OperationalError | sqlite3.InternalError | MemoryError)
+    return database or type(error) is sqlite3.DatabaseError
 
 
 def _unavailable(error: BaseException) -> TransientError:

@@ -225,3 +225,20 @@ async def test_impossible_states_are_forbidden(desk: Desk, statement: str) -> No
 
     with pytest.raises(sqlite3.IntegrityError):
         await desk.tables.write(unit)
+
+
+@pytest.mark.parametrize(
+    "error", [sqlite3.DatabaseError("malformed"), sqlite3.InternalError("i"), MemoryError()]
+)
+async def test_the_databases_own_trouble_is_nobodys_fault(desk: Desk, error: Exception) -> None:
+    async def unit(_tx: Transaction) -> None:
+        raise error
+
+    with pytest.raises(TransientError) as caught:
+        await desk.tables.write(unit)
+    assert caught.value.code is Code.TABLES_UNAVAILABLE
+
+
+async def test_a_broken_rule_is_the_units_fault(desk: Desk) -> None:
+    with pytest.raises(sqlite3.IntegrityError):
+        await desk.tables.write(begin("g", -1))
