@@ -9,6 +9,7 @@ import structlog
 
 from schemas.errors import TransientError
 from schemas.ids import is_uuid
+from schemas.job import State
 from streams.blobs.base import Blobs, Stored
 from streams.tables.base import Row, Tables, Transaction
 
@@ -89,6 +90,8 @@ class Janitor:
 
         keep: set[str] = set()
         for row in await self._tables.read(named):
+            if row["state"] == State.DELETED:
+                continue
             keep |= {row["source_blob"], row["result_blob"]}
             # A result of the attempt under way is kept before its row names it.
             keep.add(row["source_blob"].replace("/source", f"/{row['attempt']}/result"))

@@ -52,6 +52,18 @@ async def test_old_blobs_that_no_row_names_are_removed(desk: Desk, tmp_path: Pat
     assert await keys(blobs) == named
 
 
+async def test_what_a_deleted_job_left_behind_is_removed(desk: Desk, tmp_path: Path) -> None:
+    """As by a worker that died after it kept a result, which came after the erasure."""
+    blobs = DiskBlobs(tmp_path / "blobs")
+    job = (await desk.upload()).job
+    await fold_events(desk, ev.DeleteRequested(job.id, "acme", 1))
+    janitor = Janitor(desk.tables, blobs, orphan_seconds=-1)
+    await janitor.erase_deleted()
+    await blobs.put(result_key("acme", job.id, 1), b"result")
+    assert await janitor.remove_orphans() == 1
+    assert await keys(blobs) == set()
+
+
 async def test_gauges_show_what_the_tables_hold(desk: Desk) -> None:
     first = (await desk.upload(1)).job
     await desk.upload(2)
