@@ -54,6 +54,7 @@ class Progress:
         """Count records as progress."""
         if records:
             self._moved_at = self._clock()
+            self._stalled = False
 
     def waited(self) -> None:
         """Count waiting for a slot as progress: its work has a deadline of its own."""

@@ -59,6 +59,14 @@ async def test_progress_and_a_busy_slot_are_no_stall() -> None:
         progress.raise_if_stalled()
 
 
+async def test_progress_after_a_stall_ends_it() -> None:
+    async with watched(5) as (progress, _, clock, _recorder):
+        clock.pass_ms(60_001)
+        await progress.look()
+        progress.handled(1)
+        progress.raise_if_stalled()
+
+
 async def test_nothing_to_do_is_no_stall() -> None:
     async with watched(0) as (progress, consumer, clock, _recorder):
         clock.pass_ms(3_600_000)
