@@ -20,6 +20,9 @@ RESEND_CAP_MS = 3_600_000
 _WAITING_ROWS = 20_000
 _SENDING_ROWS = 4_000
 _SCAN_ROWS = 1_000
+_ROUND_ROWS = 500
+_ROUND_SECONDS = 0.02
+"""A partition that does not answer holds up the others for no longer than this."""
 _FLUSH_SECONDS = 0.5
 _SCAN_SECONDS = 1.0
 
@@ -64,14 +67,19 @@ class Relay:
         await self._flush()
 
     async def _send_announced(self) -> None:
+        """Send in rounds: what is announced during one shares the requests of the next."""
         while True:
-            await self._start(await self._waiting.get())
+            sent = [await self._start(await self._waiting.get())]
+            while not self._waiting.empty() and len(sent) < _ROUND_ROWS:
+                sent.append(await self._start(self._waiting.get_nowait()))
+            await asyncio.wait(sent, timeout=_ROUND_SECONDS)
 
-    async def _start(self, row: OutboxRow) -> None:
+    async def _start(self, row: OutboxRow) -> asyncio.Task[None]:
         await self._room.acquire()
         task = asyncio.create_task(self._send(row))
         self._sending.add(task)
         task.add_done_callback(self._sent)
+        return task
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
