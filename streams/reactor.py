@@ -1,7 +1,8 @@
 """The ground of a reactor: claims, slots, leases, and one transaction at the end."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -17,6 +18,7 @@ from streams.dead_letters import DeadLetterLimit, bury
 from streams.leases import Lease, Leases
 from streams.metrics import PROCESSED, QUEUE_DEPTH, SLOTS, SLOTS_BUSY, Recorder
 from streams.outbox import put_events
+from streams.pace import Pace
 from streams.processor import Batch, Reactor
 from streams.tables.base import Tables, Transaction
 from streams.tracing import bind_message
@@ -37,6 +39,7 @@ class ReactorGround:
         recorder: Recorder,
         *,
         slots: int,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.name = reactor.name
         self.topics: tuple[Topic, ...] = reactor.topics
@@ -47,13 +50,13 @@ class ReactorGround:
         self._limit = limit
         self._recorder = recorder
         self._slots = asyncio.Semaphore(slots)
-        # As many again are claimed ahead, so that a freed slot does not wait for a claim.
-        self._capacity = 2 * slots
+        self._pace = Pace(slots)
         self._held: dict[asyncio.Task[None], asyncio.Future[Body]] = {}
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._draining = False
         self._busy = 0
+        self._clock = clock
         recorder.set(SLOTS, slots, processor=self.name)
 
     async def positions(self, assigned: frozenset[Partition]) -> Mapping[Partition, int | None]:
@@ -63,7 +66,7 @@ class ReactorGround:
 
     def room(self) -> int:
         """Take as many as can be claimed now."""
-        return 0 if self._draining else self._capacity - len(self._held)
+        return 0 if self._draining else self._pace.room(len(self._held))
 
     async def wait_for_room(self) -> None:
         """Return once a record can be claimed."""
@@ -146,7 +149,7 @@ class ReactorGround:
             log.error("attempt_not_ended", processor=self.name, exc_info=serving.exception())
 
     def _show(self) -> None:
-        if len(self._held) < self._capacity:
+        if self._pace.room(len(self._held)):
             self._has_room.set()
         else:
             self._has_room.clear()
@@ -159,9 +162,11 @@ class ReactorGround:
                 raise asyncio.CancelledError
             self._busy += 1
             self._recorder.set(SLOTS_BUSY, self._busy, processor=self.name)
+            started = self._clock()
             try:
                 return await self._reactor.work(offer, event.traceparent)
             finally:
+                self._pace.worked(self._clock() - started)
                 self._busy -= 1
                 self._recorder.set(SLOTS_BUSY, self._busy, processor=self.name)
 
