@@ -11,7 +11,7 @@ import orjson
 from schemas.codec import type_name
 from schemas.errors import Code, PermanentError
 from schemas.events import Event, JobInput, JobMoved, ParseDeferred, ParseFailed
-from schemas.ids import derived_id
+from schemas.ids import sibling_id
 from schemas.job import Clock, Ignored, Job, Moved, State, Timings, move, offer
 from schemas.topics import JOBS_EVENTS, Topic, key_of
 from streams.jobs import from_row, moved_values
@@ -85,7 +85,7 @@ def _record(changes: _Changes, event: Event, job: Job, moved: Moved, clock: Cloc
     """Write a history line and a JobMoved for each state that the job went through."""
     state = job.state
     for step, target in enumerate(moved.through):
-        line_id = event.id if step == 0 else derived_id(event.id, target)
+        line_id = event.id if step == 0 else sibling_id(event.id, target)
         changes.history.append(_line(event, line_id, from_state=state, to_state=target))
         changes.counts[state] = changes.counts.get(state, 0) - 1
         changes.counts[target] = changes.counts.get(target, 0) + 1
@@ -94,7 +94,7 @@ def _record(changes: _Changes, event: Event, job: Job, moved: Moved, clock: Cloc
     if state is State.UPLOADED:
         changes.outgoing.append(
             Event(
-                derived_id(event.id, "offer"),
+                sibling_id(event.id, "offer"),
                 _SOURCE,
                 _moment(clock.now_ms),
                 offer(moved.job),
@@ -118,7 +118,7 @@ def _moved_event(event: Event, job: Job, source: State, target: State, now_ms: i
         result=job.result,
     )
     trace = event.traceparent or job.traceparent
-    return Event(derived_id(event.id, "moved", target), _SOURCE, _moment(now_ms), body, trace)
+    return Event(sibling_id(event.id, "moved", target), _SOURCE, _moment(now_ms), body, trace)
 
 
 def _line(

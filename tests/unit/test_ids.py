@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.ids import DERIVED, derived_id, document_id, is_tenant, is_uuid, uuid7
+from schemas.ids import DERIVED, derived_id, document_id, is_tenant, is_uuid, sibling_id, uuid7
 
 
 @given(st.integers(0, 2**48 - 1))
@@ -44,3 +44,14 @@ def test_uuids() -> None:
     assert is_uuid(uuid7())
     assert not is_uuid(uuid7().upper().replace("0", "A"))
     assert not is_uuid(uuid7() + "\n")
+
+
+def test_a_sibling_stands_beside_its_event_and_is_always_the_same() -> None:
+    event = "018f3a5e-7c00-7abc-8def-0123456789ab"
+    sibling = sibling_id(event, "moved", "parsed")
+    assert sibling[:13] == "018f3a5e-7c00"
+    assert uuid.UUID(sibling).version == 8
+    assert uuid.UUID(sibling).variant == uuid.RFC_4122
+    assert sibling == sibling_id(event, "moved", "parsed")
+    assert sibling != sibling_id(event, "moved", "complete")
+    assert sibling != sibling_id("018f3a5e-7c00-7abc-8def-0123456789ac", "moved", "parsed")
