@@ -55,7 +55,7 @@ class Deployment:
             for child in (self.gateway, self.worker):
                 if child is not None:
                     child.check_alive()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.025)
         return time.perf_counter()
 
 
