@@ -5,6 +5,9 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
+
+from schemas.errors import TransientError
 from streams.bus.base import Bus, Producer
 from streams.metrics import Recorder
 from streams.relay import Relay
@@ -14,6 +17,12 @@ EXIT_START_ANEW = 75
 """Exit code (EX_TEMPFAIL) that asks the supervisor for a new process on the present log."""
 
 _RELAY_CLOSE_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class RelayEndedError(Exception):
+    """The relay has ended by a defect: events would wait for another process to send them."""
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -26,13 +35,42 @@ def stop_on_signals() -> asyncio.Event:
 
 @asynccontextmanager
 async def open_relayed(tables: Tables, bus: Bus, recorder: Recorder) -> AsyncIterator[Producer]:
-    """Open a producer with the relay at work on it; what was announced is sent before the end."""
+    """Open a producer with the relay at work on it; what was announced is sent before the end.
+
+    Raise RelayEndedError, and end what is at work inside, when the relay breaks.
+    """
     async with bus.open_producer() as producer:
         relay = Relay(tables, producer, recorder)
         running = asyncio.create_task(relay.run(), name="relay")
         try:
-            yield producer
+            async with _ended_with(running):
+                yield producer
         finally:
             running.cancel()
             await asyncio.wait([running])
-            await relay.close(_RELAY_CLOSE_SECONDS)
+            try:
+                await relay.close(_RELAY_CLOSE_SECONDS)
+            except TransientError as error:
+                # What was sent and not noted is sent again, and seen once.
+                log.warning("outbox_not_cleared", error=error.message)
+
+
+@asynccontextmanager
+async def _ended_with(running: asyncio.Task[None]) -> AsyncIterator[None]:
+    """Cancel the body when `running` breaks: without its relay a process only seems to work."""
+    body = asyncio.current_task()
+
+    def end(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and body is not None:
+            body.cancel()
+
+    running.add_done_callback(end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if body is not None and running.done() and not running.cancelled():
+            body.uncancel()
+            raise RelayEndedError("the relay has ended") from running.exception()
+        raise
+    finally:
+        running.remove_done_callback(end)

@@ -1,0 +1,72 @@
+"""A process's relay: a broken one ends the process, trouble at its end is no defect."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from schemas import events as ev
+from schemas.errors import Code, TransientError
+from schemas.topics import TOPICS
+from services.process import RelayEndedError, open_relayed
+from streams.outbox import put_events
+from streams.tables.base import OnCommit, T, Unit
+from tests.fakes import MemoryBus
+from tests.harness import Desk, event_of, open_desk
+
+
+@pytest_asyncio.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with open_desk(tmp_path) as opened:
+        yield opened
+
+
+class Failing:
+    """Tables whose every use fails alike, from when they are told to."""
+
+    def __init__(self, desk: Desk, error: Exception) -> None:
+        self.desk = desk
+        self.error = error
+        self.failing = False
+
+    async def write(self, unit: Unit[T]) -> T:
+        if self.failing:
+            raise self.error
+        return await self.desk.tables.write(unit)
+
+    async def read(self, unit: Unit[T]) -> T:
+        if self.failing:
+            raise self.error
+        return await self.desk.tables.read(unit)
+
+    def on_commit(self, listener: OnCommit) -> None:
+        self.desk.tables.on_commit(listener)
+
+
+async def test_a_relay_that_breaks_ends_the_process(desk: Desk) -> None:
+    tables = Failing(desk, sqlite3.IntegrityError("a defect"))
+    tables.failing = True
+    with pytest.raises(RelayEndedError):
+        async with asyncio.timeout(10), open_relayed(tables, MemoryBus(), desk.recorder):
+            await asyncio.Event().wait()
+
+
+async def test_what_ends_the_process_is_not_hidden_by_its_relay(desk: Desk) -> None:
+    with pytest.raises(KeyError):
+        async with open_relayed(desk.tables, MemoryBus(), desk.recorder):
+            raise KeyError("mine")
+
+
+async def test_tables_that_are_away_at_the_end_are_no_defect(desk: Desk) -> None:
+    tables = Failing(desk, TransientError(Code.TABLES_UNAVAILABLE, "away"))
+    bus = MemoryBus(partitions=1)
+    await bus.ensure_topics(TOPICS)
+    async with asyncio.timeout(10), open_relayed(tables, bus, desk.recorder):
+        tables.failing = True
+        told = event_of(ev.RetryDue("j", "acme", 1))
+        await desk.tables.write(lambda tx: put_events(tx, [told]))
+        await bus.until(lambda: len(bus.records("jobs.events")) == 1)
+    assert len(await desk.rows("outbox.depth")) == 1
