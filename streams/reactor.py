@@ -199,19 +199,16 @@ class ReactorGround:
             end: Body = ParseDeferred(offer.job_id, offer.tenant, offer.attempt, Code.SHUTDOWN)
         elif (error := work.exception()) is not None:
             log.error("work_failed", processor=self.name, exc_info=error)
-            poison = repr(error)
-            end = ParseFailed(
-                offer.job_id,
-                offer.tenant,
-                offer.attempt,
-                Code.POISON_EVENT,
-                "the event could not be handled; see the dead letters",
-                transient=False,
-            )
+            end, poison = _poisoned(offer), repr(error)
         else:
             end = work.result()
         lease.ending = True
-        kept = await self._end(record, event, offer, end, poison)
+        try:
+            kept = await self._end(record, event, offer, end, poison)
+        except Exception as error:
+            log.exception("end_not_written", processor=self.name)
+            end, poison = _poisoned(offer), repr(error)
+            kept = await self._end(record, event, offer, end, poison)
         outcome = "applied" if kept else "thrown_away"
         self._recorder.add(PROCESSED, processor=self.name, outcome=outcome)
         self._limit.note(dead=poison is not None)
@@ -242,3 +239,10 @@ class ReactorGround:
     def _event(self, body: Body, cause: Event) -> Event:
         source = f"/parsewire/{self.name}/{self._leases.owner}"
         return Event(uuid7(), source, datetime.now(UTC), body, cause.traceparent)
+
+
+def _poisoned(offer: DocumentUploaded) -> ParseFailed:
+    why = "the event could not be handled; see the dead letters"
+    return ParseFailed(
+        offer.job_id, offer.tenant, offer.attempt, Code.POISON_EVENT, why, transient=False
+    )

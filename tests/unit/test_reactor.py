@@ -41,6 +41,7 @@ class Gate:
         self.open = asyncio.Event()
         self.settled: list[tuple[str, bool]] = []
         self.error: Exception | None = None
+        self.parser = "p"
 
     def started(self, offer: ev.DocumentUploaded, worker: str) -> ev.Body:
         return ev.ParseStarted(offer.job_id, offer.tenant, offer.attempt, worker)
@@ -51,7 +52,7 @@ class Gate:
         await self.open.wait()
         if self.error is not None:
             raise self.error
-        return ev.ParseSucceeded(offer.job_id, "acme", offer.attempt, RESULT, "p", "1", 1)
+        return ev.ParseSucceeded(offer.job_id, "acme", offer.attempt, RESULT, self.parser, "1", 1)
 
     async def settle(self, offer: ev.DocumentUploaded, end: ev.Body | None, *, kept: bool) -> None:
         assert offer.attempt >= 1
@@ -203,6 +204,19 @@ async def test_a_bug_in_the_work_is_a_dead_letter_and_a_failed_job(desk: Desk) -
     assert "bug" not in ends[0].message
     (letter,) = await desk.rows("positions.letters", before=10, most=10)
     assert (letter["key_text"], letter["reason"]) == (job.id, "ZeroDivisionError('bug')")
+
+
+async def test_an_end_that_cannot_be_written_is_a_dead_letter_too(desk: Desk) -> None:
+    bench = Bench(desk)
+    bench.reactor.parser = "\ud800"
+    bench.reactor.open.set()
+    _, batch = await offers(desk, 1)
+    await bench.ground.handle(batch)
+    await bench.idle()
+    ends = [e.body for e in desk.said() if isinstance(e.body, ev.ParseFailed)]
+    assert [(e.code, e.transient) for e in ends] == [("poison_event", False)]
+    (letter,) = await desk.rows("positions.letters", before=10, most=10)
+    assert "surrogates" in letter["reason"]
 
 
 async def test_what_is_no_offer_is_a_dead_letter_and_the_rest_is_claimed(desk: Desk) -> None:
