@@ -155,6 +155,7 @@ class Relay:
 
         try:
             await self._tables.write(unit)
-        except TransientError:
+        except (TransientError, asyncio.CancelledError):
+            # Cancelled at the end of a process, it is noted by `close`.
             self._acknowledged.extend(sent)
             raise

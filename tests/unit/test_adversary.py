@@ -9,14 +9,18 @@ import pytest_asyncio
 
 from schemas import events as ev
 from schemas.job import State
+from schemas.topics import TOPICS
 from streams.bus.base import Partition, Record
 from streams.dead_letters import DeadLetterLimit
 from streams.fold import FoldGround
 from streams.job_state import JobState
 from streams.leases import Leases
+from streams.outbox import put_events
 from streams.processor import PositionLostError
+from streams.relay import Relay
 from streams.sweeper import Sweeper
-from streams.tables.base import T, Tables, Transaction, Unit
+from streams.tables.base import OnCommit, T, Tables, Transaction, Unit
+from tests.fakes import MemoryBus
 from tests.harness import TIMINGS, Desk, event_of, open_desk, record_of
 
 P0, P1 = Partition("jobs.events", 0), Partition("jobs.events", 1)
@@ -45,8 +49,8 @@ class Queueing:
     async def read(self, unit: Unit[T]) -> T:
         return await self.desk.tables.read(unit)
 
-    def on_commit(self, listener: object) -> None:
-        raise NotImplementedError(listener)
+    def on_commit(self, listener: OnCommit) -> None:
+        self.desk.tables.on_commit(listener)
 
 
 def ground_of(desk: Desk, tables: Tables | None = None) -> FoldGround:
@@ -211,3 +215,19 @@ async def test_an_attempt_that_its_owner_does_not_hold_expires(desk: Desk) -> No
     assert [
         (e.body.job_id, e.body.code) for e in desk.said() if isinstance(e.body, ev.ParseFailed)
     ] == [(orphan.id, "worker_lost")]
+
+
+async def test_what_was_sent_when_the_process_ends_is_noted(desk: Desk) -> None:
+    tables, bus = Queueing(desk), MemoryBus(partitions=1)
+    await bus.ensure_topics(TOPICS)
+    relay = Relay(tables, bus, desk.recorder)
+    running = asyncio.create_task(relay.run())
+    moved = event_of(ev.JobMoved("j", "acme", 1, "d", "uploaded", "parsing"))
+    await desk.tables.write(lambda tx: put_events(tx, [moved]))
+    await asyncio.wait_for(tables.waits.wait(), 5)
+    running.cancel()
+    await asyncio.wait({running})
+    tables.turn.set()
+    await relay.close(5)
+    (outbox,) = await desk.rows("outbox.depth")
+    assert outbox["events"] == 0
