@@ -1,6 +1,7 @@
 """The bench: `python -m bench [--only fold,upload,...] [--repeat N]`."""
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -53,6 +54,8 @@ def main() -> int:
     unknown = sorted(set(names) - MEASUREMENTS.keys())
     if unknown or not names or asked.repeat < 1:
         parser.error(f"--only takes {', '.join(MEASUREMENTS)}; --repeat at least 1")
+    # A coordinator that is not there yet in the broker's first second is an error to aiokafka.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     console = Console()
     try:
         figures = uvloop.run(run(names, asked.repeat, console))
