@@ -153,14 +153,17 @@ async def _open_grounds(
         return
     async with wiring.open_parsers(settings) as choose:
         limit = limits["parse"]
+        slots = wiring.slots(settings)
+        blobs = wiring.build_blobs(settings)
         reactor = ReactorGround(
-            Parse(choose, wiring.build_blobs(settings), process.telemetry, recorder),
+            Parse(choose, blobs, process.telemetry, recorder, slots=slots),
             tables,
             process.leases,
             process.cluster_id,
             limit,
             recorder,
-            slots=wiring.slots(settings),
+            # While one document is verified or its result made durable, another is parsed.
+            slots=2 * slots,
         )
         grounds.append((reactor, limit))
         yield grounds

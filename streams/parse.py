@@ -46,9 +46,16 @@ class Parse:
     topics: tuple[Topic, ...] = (DOCUMENTS_UPLOADED,)
 
     def __init__(
-        self, choose: ChooseParser, blobs: Blobs, telemetry: Telemetry, recorder: Recorder
+        self,
+        choose: ChooseParser,
+        blobs: Blobs,
+        telemetry: Telemetry,
+        recorder: Recorder,
+        *,
+        slots: int,
     ) -> None:
         self._choose = choose
+        self._parsing = asyncio.Semaphore(slots)
         self._blobs = blobs
         self._telemetry = telemetry
         self._recorder = recorder
@@ -100,7 +107,7 @@ class Parse:
     async def _call(
         self, parser: Parser, offer: DocumentUploaded, traceparent: str | None
     ) -> Parsed:
-        async with self._blobs.open_local(offer.source) as path:
+        async with self._blobs.open_local(offer.source) as path, self._parsing:
             document = _document(offer, path)
             started = time.perf_counter()
             outcome, pages = "cancelled", 0

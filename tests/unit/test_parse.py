@@ -57,7 +57,7 @@ class Room:
         self.parser = Scripted()
         self.heard = Heard()
         recorder = Recorder(CollectorRegistry())
-        self.parse = Parse(Router([self.parser]).choose, blobs, self.heard, recorder)
+        self.parse = Parse(Router([self.parser]).choose, blobs, self.heard, recorder, slots=1)
 
     async def offer(
         self, attempt: int = 1, media_type: str = "application/pdf"
