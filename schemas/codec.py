@@ -12,7 +12,8 @@ import msgspec
 import orjson
 
 from schemas.errors import Code, PermanentError
-from schemas.events import Body, Event
+from schemas.events import Body, Event, WebhookReceived
+from schemas.webhook_record import from_record, to_record
 
 TYPE_PREFIX = "com.parsewire."
 CONTENT_TYPE = b"application/json"
@@ -31,22 +32,35 @@ class CodecError(PermanentError):
 
 
 def encode(event: Event) -> tuple[bytes, Headers]:
-    """Write the event: JSON value of its body, headers of its attributes."""
+    """Write the event: JSON value of its body, headers of its attributes.
+
+    A webhook's value is the raw bytes of its request, whatever they are.
+    """
+    body = event.body
+    content_type = CONTENT_TYPE
+    own: Headers = ()
+    if isinstance(body, WebhookReceived):
+        value, own = to_record(body)
+        content_type = dict(body.headers).get("content-type", b"application/octet-stream")
+    else:
+        value = orjson.dumps(body)
     headers: Headers = (
         ("ce_specversion", b"1.0"),
         ("ce_id", event.id.encode()),
         ("ce_source", event.source.encode()),
-        ("ce_type", _TYPES[type(event.body)]),
+        ("ce_type", _TYPES[type(body)]),
         ("ce_time", event.time.isoformat().encode()),
-        ("content-type", CONTENT_TYPE),
+        ("content-type", content_type),
+        *own,
     )
     if event.traceparent is not None:
         headers += (("traceparent", event.traceparent.encode()),)
-    return orjson.dumps(event.body), headers
+    return value, headers
 
 
 def decode(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> Event:
     """Read an event; raise CodecError, and nothing else, for whatever is not one."""
+    headers = tuple(headers)
     texts = _texts(headers)
     kind = texts.get("ce_type")
     cls = _CLASSES.get(kind or "")
@@ -55,7 +69,11 @@ def decode(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> 
     if value is None:
         raise CodecError(f"{kind} without a value")
     try:
-        body: Body = msgspec.convert(orjson.loads(value), cls)
+        body: Body
+        if cls is WebhookReceived:
+            body = from_record(value, headers)
+        else:
+            body = msgspec.convert(orjson.loads(value), cls)
         moment = datetime.fromisoformat(texts["ce_time"])
     except KeyError:
         raise CodecError("no ce_time header") from None

@@ -26,6 +26,19 @@ class Code(StrEnum):
     PARSER_UNAVAILABLE = "parser_unavailable"
     SOURCE_MISSING = "source_missing"
     SOURCE_CORRUPT = "source_corrupt"
+    # parsers elsewhere
+    DOCUMENT_TOO_LARGE = "document_too_large"
+    VENDOR_REFUSED = "vendor_refused"
+    VENDOR_UNAUTHORIZED = "vendor_unauthorized"
+    VENDOR_QUOTA_SPENT = "vendor_quota_spent"
+    VENDOR_RATE_LIMITED = "vendor_rate_limited"
+    VENDOR_FAILED = "vendor_failed"
+    VENDOR_CANCELLED = "vendor_cancelled"
+    VENDOR_LOST = "vendor_lost"
+    VENDOR_STUCK = "vendor_stuck"
+    CIRCUIT_OPEN = "circuit_open"
+    ARTIFACT_UNUSABLE = "artifact_unusable"
+    WEBHOOK_UNKNOWN = "webhook_unknown"
     # workers
     WORKER_LOST = "worker_lost"
     POISON_EVENT = "poison_event"
@@ -41,6 +54,7 @@ class Code(StrEnum):
     CONFLICT = "conflict"
     RESULT_NOT_READY = "result_not_ready"
     TOO_LARGE = "too_large"
+    TOO_MANY_REQUESTS = "too_many_requests"
     # Parsewire itself
     TABLES_UNAVAILABLE = "tables_unavailable"
     BUS_UNAVAILABLE = "bus_unavailable"
@@ -92,6 +106,40 @@ MEANINGS: dict[Code, Meaning] = {
     Code.SOURCE_CORRUPT: Meaning(
         500, "The stored bytes changed", "Check the disk; upload the document again with force."
     ),
+    Code.DOCUMENT_TOO_LARGE: Meaning(
+        422, "The document is larger than the parser takes", "Split it, or use the local parser."
+    ),
+    Code.VENDOR_REFUSED: Meaning(
+        502, "LlamaParse refused the request", "Read the message; see `parsewire doctor`."
+    ),
+    Code.VENDOR_UNAUTHORIZED: Meaning(
+        502, "LlamaParse refused the key", "Check the key and its region: `parsewire doctor`."
+    ),
+    Code.VENDOR_QUOTA_SPENT: Meaning(
+        503, "The LlamaParse account is out of credits", "Raise its plan, then close the circuit."
+    ),
+    Code.VENDOR_RATE_LIMITED: Meaning(
+        503, "LlamaParse takes no more calls now", "It is tried again by itself."
+    ),
+    Code.VENDOR_FAILED: Meaning(502, "LlamaParse failed", "It is tried again by itself."),
+    Code.VENDOR_CANCELLED: Meaning(
+        502, "The job was cancelled at LlamaParse", "It is tried again by itself."
+    ),
+    Code.VENDOR_LOST: Meaning(
+        502, "LlamaParse does not know the job", "It is tried again by itself."
+    ),
+    Code.VENDOR_STUCK: Meaning(
+        504, "LlamaParse did not finish in time", "It is cancelled there and tried again."
+    ),
+    Code.CIRCUIT_OPEN: Meaning(
+        503, "LlamaParse is left alone for a while", "See `parsewire services`."
+    ),
+    Code.ARTIFACT_UNUSABLE: Meaning(
+        502, "The parser's answer has no usable result", "Look at the parser that sent it."
+    ),
+    Code.WEBHOOK_UNKNOWN: Meaning(
+        202, "A webhook of an unknown job or event", "See `parsewire dead-letters list`."
+    ),
     Code.WORKER_LOST: Meaning(500, "The worker died", "It is tried again by itself."),
     Code.POISON_EVENT: Meaning(
         500, "The job's event could not be handled", "See `parsewire dead-letters list`."
@@ -111,6 +159,9 @@ MEANINGS: dict[Code, Meaning] = {
     Code.CONFLICT: Meaning(409, "The job's state does not allow this", "Look at the job first."),
     Code.RESULT_NOT_READY: Meaning(409, "There is no result", "Look at the job's state."),
     Code.TOO_LARGE: Meaning(413, "The body is too large", "Send less, or raise the limit."),
+    Code.TOO_MANY_REQUESTS: Meaning(
+        429, "Too many requests from you", "Send them more slowly; see Retry-After."
+    ),
     Code.TABLES_UNAVAILABLE: Meaning(503, "The tables do not answer", "Try again later."),
     Code.BUS_UNAVAILABLE: Meaning(503, "The message bus does not answer", "Try again later."),
     Code.STORAGE_UNAVAILABLE: Meaning(503, "The blob store does not answer", "Try again later."),

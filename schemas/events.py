@@ -132,6 +132,29 @@ class JobMoved(JobEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class VendorJobSeen:
+    """A parser elsewhere said something new of its job: somebody should fetch what it has."""
+
+    parser: str
+    vendor_job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookReceived:
+    """A verified webhook, raw: its bytes are the record's value, or a blob where they are many.
+
+    `subject` is the vendor's job id, or what else names the matter; `headers` are the request's
+    relevant ones, names in lower case, so that the signature can be verified again.
+    """
+
+    webhook: str
+    subject: str
+    headers: tuple[tuple[str, bytes], ...]
+    content: bytes
+    blob: BlobRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StageTimed:
     """One stage of one job took this long (a measurement; nothing is decided from it)."""
 
@@ -167,7 +190,15 @@ JobInput = (
 )
 """What the topic `jobs.events` carries."""
 
-Body = DocumentUploaded | JobInput | JobMoved | StageTimed | ServiceCalled
+Body = (
+    DocumentUploaded
+    | JobInput
+    | JobMoved
+    | VendorJobSeen
+    | WebhookReceived
+    | StageTimed
+    | ServiceCalled
+)
 """Everything that a topic may carry."""
 
 

@@ -17,6 +17,8 @@ from schemas.events import (
     RetryRequested,
     ServiceCalled,
     StageTimed,
+    VendorJobSeen,
+    WebhookReceived,
 )
 
 MAX_RECORD_BYTES = 900_000
@@ -37,6 +39,13 @@ class Topic:
 
 
 DOCUMENTS_UPLOADED = Topic("documents.uploaded", "job id", (DocumentUploaded,), 12, 168)
+WEBHOOKS_RECEIVED = Topic(
+    "webhooks.received",
+    "vendor job id, else event id",
+    (WebhookReceived, VendorJobSeen),
+    12,
+    168,
+)
 JOBS_EVENTS = Topic(
     "jobs.events",
     "job id",
@@ -58,7 +67,7 @@ JOBS_EVENTS = Topic(
 JOBS_MOVED = Topic("jobs.moved", "job id", (JobMoved,), 12, 168)
 METRICS_EVENTS = Topic("metrics.events", "tenant", (StageTimed, ServiceCalled), 6, 24)
 
-TOPICS = (DOCUMENTS_UPLOADED, JOBS_EVENTS, JOBS_MOVED, METRICS_EVENTS)
+TOPICS = (DOCUMENTS_UPLOADED, WEBHOOKS_RECEIVED, JOBS_EVENTS, JOBS_MOVED, METRICS_EVENTS)
 
 _BY_EVENT: dict[type[Body], Topic] = {event: topic for topic in TOPICS for event in topic.events}
 
@@ -69,5 +78,13 @@ def topic_of(body: Body) -> Topic:
 
 
 def key_of(body: Body) -> str:
-    """Tell the record key of an event: its job's id, or its tenant for measurements."""
-    return body.tenant if isinstance(body, StageTimed | ServiceCalled) else body.job_id
+    """Tell the record key of an event: what orders it among its like."""
+    match body:
+        case StageTimed() | ServiceCalled():
+            return body.tenant
+        case VendorJobSeen():
+            return body.vendor_job_id
+        case WebhookReceived():
+            return body.subject
+        case _:
+            return body.job_id

@@ -38,6 +38,11 @@ BUILDS = {
     "seconds": seconds,
     "retry_after_seconds": st.none() | seconds,
     "until": st.none() | moment,
+    "headers": st.lists(
+        st.tuples(st.text("abc-", min_size=1, max_size=9), st.binary(max_size=20)), max_size=3
+    ).map(tuple),
+    "content": st.binary(max_size=60),
+    "blob": st.none() | blob,
 }
 
 
