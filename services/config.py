@@ -15,6 +15,7 @@ PREFIX = "PARSEWIRE_"
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Tier = Literal["fast", "cost_effective", "agentic", "agentic_plus"]
 
 
 def _topic_prefix(text: str) -> str:
@@ -37,8 +38,10 @@ class Settings(BaseSettings):
     env: Literal["development", "production"] = Field(
         "development", description="`production` refuses the mock parser."
     )
-    mode: Literal["local", "mock"] = Field(
-        "local", description="Which parser serves: `local` (this machine) or `mock` (made up)."
+    mode: Literal["local", "real", "hybrid", "mock"] = Field(
+        "local",
+        description="Which parser serves: `local` (this machine), `real` (LlamaParse), `hybrid` "
+        "(LlamaParse, else this machine) or `mock` (made up).",
     )
     data_dir: Path = Field(Path(".parsewire"), description="Where tables and blobs are kept.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
@@ -109,6 +112,51 @@ class Settings(BaseSettings):
         0.0, ge=0, le=1, description="Mock: share of documents that fail for good."
     )
 
+    llamaparse_api_key: SecretStr | None = Field(
+        None, description="The key of a LlamaCloud project; `real` and `hybrid` need it."
+    )
+    llamaparse_url: str = Field(
+        "https://api.cloud.llamaindex.ai",
+        description="The region's address; Europe: `https://api.cloud.eu.llamaindex.ai`.",
+    )
+    llamaparse_tier: Tier = Field(
+        "cost_effective", description="Credits a page: 3, `agentic` 10, `agentic_plus` 45."
+    )
+    llamaparse_version: str = Field(
+        "2026-09-28", description="The tier's dated version; `latest` changes under your feet."
+    )
+    llamaparse_project_id: str = Field("", description="Empty: the key's own project.")
+    llamaparse_requests_per_minute: Positive = Field(
+        20.0, description="Calls of all processes together; the free plan allows 20."
+    )
+    llamaparse_burst: Count = Field(10, description="Calls that may come at once.")
+    llamaparse_call_seconds: Positive = Field(
+        30.0, description="Deadline of one call; a submission's ends before the lease too."
+    )
+    llamaparse_job_seconds: Positive = Field(
+        1800.0, description="After how long a job there is cancelled and tried again."
+    )
+    llamaparse_poll_seconds: Positive = Field(
+        30.0, description="How often a job there is looked at when no webhook comes."
+    )
+    llamaparse_delete: bool = Field(
+        default=True, description="Delete job and result there once the result is kept here."
+    )
+    webhook_url: str = Field(
+        "",
+        description="The gateway's public https address for LlamaCloud's webhooks, without a "
+        "path; empty: results are polled for.",
+    )
+    webhook_file: Path | None = Field(
+        None, description="TOML file of webhook sources and secrets; see docs/webhooks.md."
+    )
+    webhooks_per_second: Positive = Field(
+        200.0, description="Webhooks taken from one address; more get 429."
+    )
+    max_webhook_bytes: Count = Field(
+        16 * 1024 * 1024, description="Largest webhook, after decompression."
+    )
+
     gateway_url: str = Field(
         "", description="Command line: where the gateway is; empty: the one that `up` started."
     )
@@ -121,6 +169,7 @@ class Settings(BaseSettings):
         return Timings(
             offer_again_ms=_ms(self.offer_again_seconds),
             lease_ms=_ms(self.lease_seconds),
+            poll_ms=_ms(self.llamaparse_poll_seconds),
             retry_base_ms=_ms(self.retry_base_seconds),
             retry_cap_ms=_ms(self.retry_cap_seconds),
         )
@@ -138,6 +187,10 @@ def load_settings() -> Settings:
         raise ConfigError("\n".join(lines)) from None
     if settings.mode == "mock" and settings.env == "production":
         raise ConfigError(f"{PREFIX}MODE=mock is refused while {PREFIX}ENV=production: use 'local'")
+    if settings.mode in ("real", "hybrid") and settings.llamaparse_api_key is None:
+        raise ConfigError(
+            f"{PREFIX}MODE={settings.mode} needs {PREFIX}LLAMAPARSE_API_KEY, or use 'local'"
+        )
     if settings.renew_seconds * 2 > settings.lease_seconds:
         raise ConfigError(
             f"{PREFIX}LEASE_SECONDS={settings.lease_seconds:g} must be at least twice "

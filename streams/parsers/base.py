@@ -1,10 +1,13 @@
 """The parser seam: a document in, pages of markdown out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from schemas.errors import Code
 from schemas.events import ParseOptions
 
 
@@ -58,6 +61,93 @@ class Parser(Protocol):
 
     async def parse(self, document: Document) -> Parsed:
         """Parse one document."""
+        ...
+
+
+class VendorState(StrEnum):
+    """Where a job stands at a parser elsewhere."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class VendorJob:
+    """A job as a parser elsewhere tells it."""
+
+    id: str
+    state: VendorState
+    job_id: str | None = None
+    """Ours, as we gave it along; None where it was not kept there."""
+    attempt: int | None = None
+    code: Code | None = None
+    """Why it failed."""
+    message: str | None = None
+    transient: bool = False
+    credits: float | None = None
+    """What it is billed at; None until that is known there."""
+
+
+class SubmissionUnresolvedError(Exception):
+    """Nobody knows whether the job was created: look for it, never submit it again blindly."""
+
+
+class RemoteParser(Protocol):
+    """Parses elsewhere: a document is submitted, and its result fetched when it is there.
+
+    Raise TransientError for its trouble and ours on the way, PermanentError for what it will never
+    take. Every call has a deadline of its own.
+    """
+
+    name: str
+    version: str
+    submit_seconds: float
+    """The deadline of `submit`: a lease must last longer."""
+
+    def accepts(self, media_type: str) -> bool:
+        """Tell whether it reads this media type."""
+        ...
+
+    async def upload(self, document: Document) -> str:
+        """Bring the bytes there, and give their id there; costs nothing and may be repeated."""
+        ...
+
+    async def submit(self, document: Document, file_id: str) -> VendorJob:
+        """Create the job, the one call that may cost; raise SubmissionUnresolvedError too."""
+        ...
+
+    async def look(self, vendor_job_ids: Sequence[str]) -> Mapping[str, VendorJob]:
+        """Ask about many jobs in few calls; one that is absent is unknown there."""
+        ...
+
+    async def find(self, job_id: str, attempt: int, since: datetime) -> VendorJob | None:
+        """Find the job that was created for our attempt since then, if there is one."""
+        ...
+
+    async def fetch(self, vendor_job_id: str) -> Parsed:
+        """Get a completed job's pages, which may be missing for a short while."""
+        ...
+
+    async def cancel(self, vendor_job_id: str) -> None:
+        """Stop the job; one that has ended or is unknown is no error."""
+        ...
+
+    async def forget(self, vendor_job_id: str) -> None:
+        """Delete the ended job and its result there; one that is unknown is no error."""
+        ...
+
+
+class Gate(Protocol):
+    """Stands before every call to a parser elsewhere: the account's shared rate and circuit."""
+
+    async def enter(self, operation: str) -> None:
+        """Return when the call may start; raise TransientError with the wait otherwise."""
+        ...
+
+    async def note(self, operation: str, failure: Code | None) -> None:
+        """Take how the call ended: None for an answer, else why there was none."""
         ...
 
 

@@ -30,7 +30,7 @@ def test_a_file_is_read_and_the_environment_wins(
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("PARSEWIRE_MODE", "magic", "'local' or 'mock'"),
+        ("PARSEWIRE_MODE", "magic", "'local', 'real', 'hybrid' or 'mock'"),
         ("PARSEWIRE_GATEWAY_PORT", "99999", "less than or equal to 65535"),
         ("PARSEWIRE_SLOTS", "0", "greater than or equal to 1"),
         ("PARSEWIRE_TOPIC_PREFIX", "Über ", "use a-z, 0-9"),
