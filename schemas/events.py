@@ -6,7 +6,7 @@ only ever added, with a default; a reader ignores those that it does not know.
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -15,6 +15,16 @@ Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Tier = Literal["fast", "cost_effective", "agentic", "agentic_plus"]
+Mode = Literal["local", "real", "hybrid", "mock"]
+Language = Annotated[str, Meta(pattern="^[a-z]{2,3}(_[a-z]{1,10})?$")]
+Languages = Annotated[tuple[Language, ...], Meta(max_length=10)]
+TargetPages = Annotated[
+    str,
+    Meta(pattern="^[1-9][0-9]{0,5}(-[1-9][0-9]{0,5})?(,[1-9][0-9]{0,5}(-[1-9][0-9]{0,5})?)*$"),
+    Meta(max_length=500),
+]
+Prompt = Annotated[str, Meta(min_length=1, max_length=4000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +38,19 @@ class BlobRef:
 
 @dataclass(frozen=True, slots=True)
 class ParseOptions:
-    """What a producer may ask of a parse; a part of what makes two uploads the same job."""
+    """What a producer may ask of a parse; a part of what makes two uploads the same job.
+
+    `languages` are those of the OCR, the main one first; `target_pages` counts from 1, as in
+    `1,3-5`. A parser that cannot do what an option says leaves it out.
+    """
 
     max_pages: Positive | None = None
+    tier: Tier | None = None
+    languages: Languages = ()
+    target_pages: TargetPages | None = None
+    prompt: Prompt | None = None
+    mode: Mode | None = None
+    disable_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)

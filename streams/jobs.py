@@ -12,7 +12,8 @@ from streams.tables.base import Row
 
 def options_text(options: ParseOptions) -> str:
     """Write the options in the one form that makes equal options equal: sorted, defaults out."""
-    given = {k: v for k, v in msgspec.to_builtins(options).items() if v is not None}
+    values = msgspec.to_builtins(options)
+    given = {k: v for k, v in values.items() if v != _DEFAULTS[k]}
     return orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode()
 
 
@@ -73,6 +74,7 @@ def moved_values(before: Job, after: Job) -> dict[str, Any]:
 
 
 _NO_OPTIONS = ParseOptions()
+_DEFAULTS = msgspec.to_builtins(_NO_OPTIONS)
 
 
 def _options(text: str) -> ParseOptions:

@@ -24,9 +24,17 @@ moment = st.builds(
     st.one_of(st.just(UTC), zone),
 )
 st.register_type_strategy(ev.BlobRef, blob)
-st.register_type_strategy(
-    ev.ParseOptions, st.builds(ev.ParseOptions, max_pages=st.none() | st.integers(1, 9999))
+options = st.builds(
+    ev.ParseOptions,
+    max_pages=st.none() | st.integers(1, 9999),
+    tier=st.sampled_from([None, "fast", "cost_effective", "agentic", "agentic_plus"]),
+    languages=st.lists(st.sampled_from(["en", "che", "ch_sim"]), max_size=10).map(tuple),
+    target_pages=st.sampled_from([None, "1", "1,3-5", "10-999999"]),
+    prompt=st.none() | st.text(min_size=1, max_size=20),
+    mode=st.sampled_from([None, "local", "real", "hybrid", "mock"]),
+    disable_cache=st.booleans(),
 )
+st.register_type_strategy(ev.ParseOptions, options)
 
 BUILDS = {
     "tenant": text,
