@@ -18,6 +18,9 @@ from schemas.webhook_record import from_record, to_record
 TYPE_PREFIX = "com.parsewire."
 CONTENT_TYPE = b"application/json"
 
+UNREADABLE = "ce_pwunreadable"
+"""The header in which a bus says why the record is no event, where only the bus can see it."""
+
 Headers = tuple[tuple[str, bytes], ...]
 
 _CLASSES: dict[str, type] = {TYPE_PREFIX + c.__name__: c for c in typing.get_args(Body)}
@@ -62,6 +65,8 @@ def decode(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> 
     """Read an event; raise CodecError, and nothing else, for whatever is not one."""
     headers = tuple(headers)
     texts = _texts(headers)
+    if UNREADABLE in texts:
+        raise CodecError(texts[UNREADABLE][:600])
     kind = texts.get("ce_type")
     cls = _CLASSES.get(kind or "")
     if cls is None:

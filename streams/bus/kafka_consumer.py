@@ -12,6 +12,7 @@ from schemas.errors import TransientError
 from streams.bus.base import Lag, OnAssigned, OnRevoked, Partition, Record, StaleLogError
 from streams.bus.kafka_calls import BrokerContact, answered, bus_unavailable
 from streams.bus.kafka_lag import ReadingAges
+from streams.bus.kafka_unreadable import LenientReader
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._failure: Exception | None = None
         self._reading: asyncio.Task[Any] | None = None
         self._contact = BrokerContact()
+        self._reader = LenientReader(client, call_timeout_seconds)
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Begin to join; the callbacks run from the next turn of the loop on."""
@@ -70,7 +72,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         Raise TransientError(BUS_UNAVAILABLE) when the broker is away, and what a callback raised.
         """
         await self._raise_or_settle()
-        batches: dict[Any, list[Any]] = {}
+        batches: Mapping[Any, list[Any]] = {}
         try:
             async with asyncio.timeout(timeout_seconds) as limit:
                 await self._ready.wait()
@@ -167,6 +169,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         async with self._settling:
             self._own = {tp: self._partition(tp) for tp in assigned}
             self._ages.begin(self._own.values())
+            self._reader.begin()
             self._unsettled = True
             try:
                 await self._settle()
@@ -195,17 +198,18 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._starts = {}
         self._ready.set()
 
-    async def _read(self, max_records: int, timeout_seconds: float) -> dict[Any, list[Any]]:
+    async def _read(self, max_records: int, timeout_seconds: float) -> Mapping[Any, list[Any]]:
         """Read in a task of its own, so that a rebalance can end the wait.
 
         Left alone, aiokafka's wait goes on over the rebalance and gives records of the new
         assignment before `on_assigned` has chosen where to read.
         """
+        timeout_ms = int(timeout_seconds * 1000)
         self._reading = asyncio.create_task(
-            self._client.getmany(timeout_ms=int(timeout_seconds * 1000), max_records=max_records)
+            self._reader.read(self._own, max_records=max_records, timeout_ms=timeout_ms)
         )
         try:
-            batches: dict[Any, list[Any]] = await self._reading
+            batches: Mapping[Any, list[Any]] = await self._reading
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -228,6 +232,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     def _move(self, tp: Any, offset: int) -> None:
         try:
             self._client.seek(tp, offset)
+            self._reader.moved(tp, offset)
         except IllegalStateError:
             log.debug("seek of a partition no longer assigned: %s", tp)
 
