@@ -11,6 +11,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from schemas.errors import TransientError
 from streams.bus.base import Lag, OnAssigned, OnRevoked, Partition, Record, StaleLogError
 from streams.bus.kafka_calls import BrokerContact, answered, bus_unavailable
+from streams.bus.kafka_fetch import log_end
 from streams.bus.kafka_lag import ReadingAges
 from streams.bus.kafka_unreadable import LenientReader
 
@@ -93,7 +94,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         tp = self._named(partition)
         if offset > self._ends.get(tp, -1):
             async with answered(f"end of {partition}", self._call_timeout):
-                self._ends.update(await self._client.end_offsets([tp]))
+                self._ends[tp] = await log_end(self._client, tp)
         if offset > self._ends[tp]:
             raise StaleLogError(f"{partition} ends at {self._ends[tp]}, before the stored {offset}")
         self._move(tp, offset)
@@ -143,7 +144,9 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         async with answered("lag", self._call_timeout):
             ends = await self._client.end_offsets(list(own))
             positions = {tp: await self._client.position(tp) for tp in own if tp in self._own}
-        self._ends.update((tp, ends[tp]) for tp in positions)
+        for tp in positions.keys() & self._own.keys():
+            # The embedded broker's answer ends within the last batch; a fetch tells it all.
+            self._ends[tp] = ends[tp] = max(ends[tp], self._client.highwater(tp) or 0)
         return {
             own[tp]: self._ages.lag(own[tp], position, ends[tp])
             for tp, position in positions.items()

@@ -1,7 +1,8 @@
-"""Record batches as the broker keeps them, fetched past aiokafka's own reading."""
+"""What the broker keeps, fetched past aiokafka's own reading: undecoded batches and true ends."""
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -13,7 +14,27 @@ _WAIT_MS = 500
 """The embedded broker gives nothing at all to who does not wait."""
 
 
-async def fetch_raw(client: Any, offsets: Mapping[Any, int]) -> dict[Any, bytes]:
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a partition gave: its batches undecoded, and the offset of its next record."""
+
+    raw: bytes
+    end: int
+
+
+async def log_end(client: Any, tp: Any) -> int:
+    """Tell the offset of the next record that `tp` will get.
+
+    The embedded broker calls the second record of the last batch the end, so that is read too.
+    """
+    end = int((await client.end_offsets([tp]))[tp])
+    if end == 0:
+        return 0
+    fetched = await fetch_raw(client, {tp: end - 1})
+    return max(end, fetched[tp].end) if tp in fetched else end
+
+
+async def fetch_raw(client: Any, offsets: Mapping[Any, int]) -> dict[Any, Fetched]:
     """Fetch the undecoded batches of each partition from its offset on, where there are any.
 
     The last batch may be cut off anywhere. A partition whose leader is unknown or refuses is left
@@ -26,12 +47,12 @@ async def fetch_raw(client: Any, offsets: Mapping[Any, int]) -> dict[Any, bytes]
         if leader is not None and leader >= 0:
             topics = by_leader.setdefault(leader, defaultdict(list))
             topics[tp.topic].append((tp.partition, offset, _PARTITION_BYTES))
-    found: dict[Any, bytes] = {}
+    found: dict[Any, Fetched] = {}
     for leader, topics in by_leader.items():
         request = FetchRequest(_WAIT_MS, 1, _BYTES, 0, list(topics.items()))
         answer = await connections.send(leader, request)
         for topic, partitions in answer.topics:
-            for number, code, *_, raw in partitions:
+            for number, code, end, *_, raw in partitions:
                 if code == 0 and raw:
-                    found[TopicPartition(topic, number)] = raw
+                    found[TopicPartition(topic, number)] = Fetched(raw, end)
     return found

@@ -162,10 +162,11 @@ class LenientReader:
         self._turn = (self._turn + 1) % len(own)
         paused = self._client.paused()
         order = [tp for tp in own[self._turn :] + own[: self._turn] if tp not in paused]
-        raws = await fetch_raw(self._client, {tp: self._next[tp] for tp in order})
-        for tp in order:
-            rows, self._next[tp] = read_leniently(raws.get(tp, b""), self._next[tp], max_records)
-            self._client.seek(tp, self._next[tp])
+        fetched = await fetch_raw(self._client, {tp: self._next[tp] for tp in order})
+        for tp in (tp for tp in order if tp in fetched):
+            rows, after = read_leniently(fetched[tp].raw, self._next[tp], max_records)
+            self._next[tp] = after
+            self._client.seek(tp, after)
             if rows:
                 return {tp: rows}
         return {}

@@ -170,6 +170,26 @@ async def test_a_position_beyond_the_logs_end_is_refused(bus: Bus) -> None:
             await consumer.seek(record.partition, 2)
 
 
+async def test_the_end_of_a_log_whose_last_batch_has_many_records_is_no_stale_position(
+    bus: Bus,
+) -> None:
+    await bus.ensure_topics([LETTERS])
+    async with bus.open_producer() as producer:
+        records = [Outgoing("letters", b"k", b"%d" % n, ()) for n in range(50)]
+        await asyncio.gather(*(producer.send(record) for record in records))
+    async with Member().join(bus) as consumer:
+        where = (await read(consumer, 50))[0].partition
+    async with Member().join(bus, "another") as consumer:
+        await until_owning(consumer, 2)
+        await consumer.seek(where, 50)
+        assert (await consumer.lag())[where].messages == 0
+        with pytest.raises(StaleLogError):
+            await consumer.seek(where, 51)
+        await consumer.seek(where, 48)
+        assert (await consumer.lag())[where].messages == 2
+        assert await values(consumer, 2) == [b"48", b"49"]
+
+
 async def test_where_to_read_is_chosen_before_a_record_is_handed_out(bus: Bus) -> None:
     await bus.ensure_topics([LETTERS])
     await send(bus, *(b"%d" % n for n in range(20)))
