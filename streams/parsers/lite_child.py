@@ -1,7 +1,8 @@
 """A LiteParse child process: documents by path on stdin, page texts on stdout, one at a time.
 
 Frames both ways: 4 bytes of length (big-endian), then JSON. A request is answered by frames of
-`pages` and one frame that ends it: `done`, `error` (what LiteParse said) or `too_many`.
+`pages` and one frame that ends it: `done`, `error` (what LiteParse said) or `too_many`. One with
+`look` is answered by `scanned` or `error`.
 """
 
 import ctypes
@@ -22,6 +23,7 @@ from liteparse._liteparse import LiteParse
 
 PAGES_PER_BATCH = 25
 FRAME_CHARACTERS = 500_000
+LOOK_PAGES = 20
 
 _LENGTH = struct.Struct(">I")
 _PR_SET_PDEATHSIG = 1
@@ -59,6 +61,10 @@ def _answers(parser: Any, link: Path, request: dict[str, Any]) -> Iterator[dict[
     link.unlink(missing_ok=True)
     link.symlink_to(request["path"])
     try:
+        if "look" in request:
+            eye = LiteParse(max_pages=LOOK_PAGES, quiet=True)
+            yield {"scanned": _has_no_text(eye.is_complex(str(link)))}
+            return
         session = parser.open_batch_session(str(link), PAGES_PER_BATCH)
         if session.total_pages > request["max_pages"]:
             yield {"too_many": session.total_pages}
@@ -71,6 +77,11 @@ def _answers(parser: Any, link: Path, request: dict[str, Any]) -> Iterator[dict[
     finally:
         link.unlink(missing_ok=True)
     yield {"done": True}
+
+
+def _has_no_text(pages: list[Any]) -> bool:
+    """Tell a scan: `needs_ocr` is no sign of one, since it is true of short pages of text too."""
+    return not any(page.text_length and not page.is_garbled for page in pages)
 
 
 def _page_frames(result: Any) -> Iterator[dict[str, Any]]:

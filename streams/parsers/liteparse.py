@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -22,6 +23,9 @@ CHILD = (sys.executable, "-P", str(Path(__file__).with_name("lite_child.py")))
 
 SELF_DESTRUCTION_SECONDS = 5.0
 """How long after the deadline a child ends itself, should its parent be gone."""
+
+LOOK_SECONDS = 10.0
+"""How long a look may last: it takes two or three milliseconds a page."""
 
 ERRORS: tuple[tuple[str, Code, str], ...] = (
     ("password required", Code.DOCUMENT_ENCRYPTED, "the PDF needs a password"),
@@ -75,19 +79,21 @@ class LiteParser:
         the caller is cancelled.
         """
         limit = page_limit(self._max_pages, document.options)
-        async with self._slots:
-            child = await self._take()
-            try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    pages, failed = await self._converse(child, document, limit)
-            except TimeoutError:
-                raise TransientError(
-                    Code.PARSE_TIMEOUT, f"not parsed within {self._timeout_seconds:g} s"
-                ) from None
-            finally:
-                self._give_back(child)
+        async with self._lent_child(self._timeout_seconds) as child:
+            pages, failed = await self._converse(child, document, limit)
         warnings = judge_pages(pages, failed)
         return Parsed(pages, self.name, self.version, warnings)
+
+    async def looks_scanned(self, document: Document) -> bool:
+        """Tell whether none of the first pages (20) has text that can be read.
+
+        A document that cannot be opened is no scan. Raise TransientError as `parse` does.
+        """
+        seconds = min(self._timeout_seconds, LOOK_SECONDS)
+        request = self._request(document, seconds) | {"look": True}
+        async with self._lent_child(seconds) as child, aclosing(child.ask(request)) as answers:
+            answer = await anext(answers)
+        return answer.get("scanned") is True
 
     async def warm_up(self) -> None:
         """Start a child for every slot ahead of the first document."""
@@ -108,14 +114,30 @@ class LiteParser:
         await asyncio.gather(*(child.stop() for child in self._idle), *self._dying)
         self._idle.clear()
 
+    @asynccontextmanager
+    async def _lent_child(self, seconds: float) -> AsyncIterator[LiteProcess]:
+        async with self._slots:
+            child = await self._take()
+            try:
+                async with asyncio.timeout(seconds):
+                    yield child
+            except TimeoutError:
+                raise TransientError(
+                    Code.PARSE_TIMEOUT, f"not parsed within {seconds:g} s"
+                ) from None
+            finally:
+                self._give_back(child)
+
+    def _request(self, document: Document, seconds: float) -> dict[str, Any]:
+        return {
+            "path": str(document.path.absolute()),
+            "deadline_seconds": seconds + SELF_DESTRUCTION_SECONDS,
+        }
+
     async def _converse(
         self, child: LiteProcess, document: Document, limit: int
     ) -> tuple[list[Page], list[int]]:
-        request = {
-            "path": str(document.path.absolute()),
-            "max_pages": limit,
-            "deadline_seconds": self._timeout_seconds + SELF_DESTRUCTION_SECONDS,
-        }
+        request = self._request(document, self._timeout_seconds) | {"max_pages": limit}
         pages: list[Page] = []
         failed: list[int] = []
         async with aclosing(child.ask(request)) as answers:

@@ -249,3 +249,13 @@ def test_the_links_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path
         with open_links(tmp_path) as mine:
             assert set(tmp_path.iterdir()) == {living, mine, foreign, young}
     assert set(tmp_path.iterdir()) == {foreign, young}
+
+
+async def test_a_look_that_hangs_is_killed_and_its_slot_comes_free(order: Write) -> None:
+    async with open_double(1, 0.3) as parser:
+        first = await pid_of(parser, order("answer"))
+        with pytest.raises(TransientError) as caught:
+            await parser.looks_scanned(order("hang"))
+        assert caught.value.code == Code.PARSE_TIMEOUT
+        await dead(first)
+        assert await pid_of(parser, order("answer")) != first

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from streams.parsers.base import Document, Parsed, Parser
 from streams.parsers.liteparse import open_lite_parser
 from streams.parsers.mock import MockBehaviour, MockParser
 from streams.parsers.text import TextParser
-from tests.pdfs import build_pdf, stamped, text_pdf
+from tests.pdfs import Image, build_pdf, stamped, text_pdf
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 MAX_PAGES = 400
@@ -42,7 +43,7 @@ async def lite() -> AsyncIterator[Parser]:
         yield parser
 
 
-def document(path: Path, media_type: str = "application/pdf", **options: int) -> Document:
+def document(path: Path, media_type: str = "application/pdf", **options: Any) -> Document:
     raw = path.read_bytes()
     return Document(
         job_id="0190a1b2-0000-7000-8000-000000000001",
@@ -56,7 +57,7 @@ def document(path: Path, media_type: str = "application/pdf", **options: int) ->
     )
 
 
-def sample(parser: Parser, **options: int) -> Document:
+def sample(parser: Parser, **options: Any) -> Document:
     name, media_type = SERVES[parser.name]
     return document(SAMPLES / name, media_type, **options)
 
@@ -205,3 +206,28 @@ async def test_other_bytes_are_another_document_with_the_same_text(
     raw = (SAMPLES / "report.pdf").read_bytes()
     plain = await lite.parse(written(tmp_path, raw, "plain"))
     assert await lite.parse(written(tmp_path, stamped(raw, "unique"), "stamped")) == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "scanned"),
+    [
+        ("scan.pdf", True),
+        ("mixed.pdf", False),
+        ("report.pdf", False),
+        ("broken.pdf", False),
+        ("encrypted.pdf", False),
+    ],
+)
+async def test_a_scan_is_told_from_text(name: str, scanned: bool) -> None:
+    async with open_lite_parser(slots=1, max_pages=MAX_PAGES, timeout_seconds=60) as lite:
+        assert await lite.looks_scanned(document(SAMPLES / name)) is scanned
+        # The child that looked parses as before.
+        assert len((await lite.parse(document(SAMPLES / "report.pdf"))).pages) == 3
+
+
+async def test_a_look_ends_after_twenty_pages(tmp_path: Path) -> None:
+    path = tmp_path / "mostly.pdf"
+    picture = Image(4, 4, bytes(16))
+    path.write_bytes(build_pdf([*[picture] * 20, ["text at last"]], file_id=b"0" * 16))
+    async with open_lite_parser(slots=1, max_pages=MAX_PAGES, timeout_seconds=60) as lite:
+        assert await lite.looks_scanned(document(path)) is True
