@@ -13,16 +13,31 @@ from streams.blobs.base import Stored
 CHUNK_BYTES = 1 << 20
 
 
-def make_directory(root: Path, directory: Path) -> None:
-    """Make an owner's directory below `root`, and all of their names durable."""
-    made = [path for path in (root, *root.parents) if not path.exists()]
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory.mkdir(mode=0o700, exist_ok=True)
-    for path in {root, root.parent, *(path.parent for path in made)}:
-        sync_directory(path)
+class Directories:
+    """The owners' directories below `root`, each made and its name made durable once a process."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._durable: set[str] = set()
+
+    def make(self, directory: str) -> None:
+        """Make an owner's directory, and all the names above it, durable; blocks."""
+        if directory in self._durable:
+            return
+        root = self._root
+        made = [path for path in (root, *root.parents) if not path.exists()]
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        Path(directory).mkdir(mode=0o700, exist_ok=True)
+        for path in {root, root.parent, *(path.parent for path in made)}:
+            sync_directory(path)
+        self._durable.add(directory)
+
+    def forget(self) -> None:
+        """Make each anew when it is next asked for."""
+        self._durable.clear()
 
 
-def sync_directory(directory: Path) -> None:
+def sync_directory(directory: str | Path) -> None:
     """Make the names in a directory durable."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
