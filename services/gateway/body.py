@@ -20,7 +20,7 @@ _LONGEST_LINE = 1 << 13
 
 
 class Body:
-    """Reads a body as `aiohttp.MultipartReader` reads a stream, and no faster than it is taken.
+    """Reads a body by chunks or lines, and no faster than it is taken.
 
     Raise RefusedError: 413, 408, 400 and 415 for what the sender did; DisconnectedError.
     """
@@ -56,17 +56,16 @@ class Body:
         # aiohttp takes what was written for the head of an answer.
         self._request.writer.output_size = 0
 
-    async def read(self, size: int = CHUNK_BYTES) -> bytes:
-        """Give up to `size` bytes; empty at the end."""
-        chunk = self._held or await self._next()
-        self._held = chunk[size:] if len(chunk) > size else b""
-        return chunk[:size] if self._held else chunk
+    async def read(self) -> bytes:
+        """Give the next bytes; empty at the end."""
+        held, self._held = self._held, b""
+        return held or await self._next()
 
-    async def readline(self, *, max_line_length: int | None = None) -> bytes:
+    async def readline(self) -> bytes:
         """Give the bytes up to the next line feed, with it; what is left at the end."""
         line = self._held
         while (end := line.find(b"\n") + 1) == 0:
-            if len(line) > (max_line_length or _LONGEST_LINE):
+            if len(line) > _LONGEST_LINE:
                 raise RefusedError(Code.INVALID_REQUEST, "a line of the form is too long")
             chunk = await self._next()
             if not chunk:
@@ -76,7 +75,7 @@ class Body:
         self._held = line[end:]
         return line[:end]
 
-    def unread_data(self, data: bytes) -> None:
+    def unread(self, data: bytes) -> None:
         """Put back what was read last."""
         self._held = data + self._held
 
@@ -91,7 +90,6 @@ class Body:
 
     async def _next(self) -> bytes:
         chunk = await self._unpack() if self._inflater else await self._receive()
-        # The end is known at once, since the multipart reader asks for it after each read.
         self._ended = not chunk or (self._inflater is None and self._source.at_eof())
         self._unpacked += len(chunk)
         if self._unpacked > self._most:

@@ -17,6 +17,8 @@ _PARAMETER = re.compile(
     # Browsers send no-token characters unquoted only by mistake; a space ends such a value.
     rf';\s*(?:({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s";]+))\s*)?'
 )
+_USUAL = re.compile(r'form-data; name="([^"\\]*)"(?:; filename="([^"\\]*)")?')
+"""What nearly every sender writes; to take it apart parameter by parameter costs ten times more."""
 _ESCAPED = re.compile(r"\\(.)")
 
 
@@ -36,6 +38,8 @@ def read_disposition(header: str | None) -> Disposition:
     """Read the header; raise RefusedError for a broken one."""
     if not header:
         return _NONE
+    if len(header) <= _LONGEST and (usual := _USUAL.fullmatch(header)):
+        return Disposition("form-data", *usual.groups())
     kind = _KIND.match(header)
     if kind is None or len(header) > _LONGEST:
         raise _refused("broken or too long")

@@ -27,6 +27,9 @@ class UploadOptions:
     name: str | None
 
 
+_NOTHING_ASKED = UploadOptions(ParseOptions(), force=False, name=None)
+
+
 class GivenOptions:
     """Options as they come in, each known and said once."""
 
@@ -43,6 +46,8 @@ class GivenOptions:
 
     def read(self) -> UploadOptions:
         """Read them all; raise RefusedError for a value that cannot be."""
+        if not self._texts:
+            return _NOTHING_ASKED
         max_pages = self._texts.get("max_pages")
         name = self._texts.get("name")
         return UploadOptions(
@@ -66,13 +71,17 @@ def harmless_name(text: str) -> str | None:
     Directories and unprintable characters are dropped; the suffix survives the cut to 255.
     """
     base = text.replace("\\", "/").rpartition("/")[2]
-    name = "".join(character for character in base if character.isprintable()).strip()
+    if not base.isprintable():
+        base = "".join(character for character in base if character.isprintable())
+    name = base.strip()
     if name in ("", ".", ".."):
         return None
+    if len(name) <= LONGEST_NAME:
+        return name
     suffix = PurePosixPath(name).suffix
-    if len(name) > LONGEST_NAME and len(suffix) <= _LONGEST_SUFFIX:
-        return name[: LONGEST_NAME - len(suffix)] + suffix
-    return name[:LONGEST_NAME]
+    if len(suffix) > _LONGEST_SUFFIX:
+        suffix = ""
+    return name[: LONGEST_NAME - len(suffix)] + suffix
 
 
 def _pages(text: str) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.gateway_bodies import in_chunks
 from tests.gateway_desk import UPLOAD, GatewayDesk, open_gateway
 
 FILE = b'Content-Disposition: form-data; name="file"; filename="a.txt"\r\n'
@@ -126,3 +127,14 @@ async def test_names_of_every_make(desk: GatewayDesk) -> None:
         answer = await desk.post(UPLOAD, data=body, headers={"Content-Type": FORM})
         assert answer.status == 202, (given, answer.content)
         assert (await desk.job(answer.json["job_id"])).name == expected
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+@pytest.mark.parametrize("end", [b"\r\n", b""])
+async def test_a_part_may_be_empty(desk: GatewayDesk, size: int, end: bytes) -> None:
+    nameless = b'Content-Disposition: form-data; name="name"\r\n\r\n'
+    body = b"--x\r\n" + nameless + end + b"--x\r\n" + FILE + b"\r\ntext\r\n--x--\r\n"
+    answer = await desk.post(UPLOAD, data=in_chunks(body, size), headers={"Content-Type": FORM})
+    assert answer.status == 202, answer.content
+    job = await desk.job(answer.json["job_id"])
+    assert (job.name, await desk.blobs.read(job.source)) == ("a.txt", b"text")
