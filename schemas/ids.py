@@ -2,10 +2,11 @@
 
 import hashlib
 import re
-import secrets
 import time
 import uuid
 from collections.abc import Callable
+
+from schemas.chance import random_bytes
 
 DOCUMENTS = uuid.UUID("6f1d6a0e-6f4e-5d59-9a55-70617273776d")
 """Namespace of document ids (uuid5 of tenant and content)."""
@@ -13,6 +14,7 @@ DOCUMENTS = uuid.UUID("6f1d6a0e-6f4e-5d59-9a55-70617273776d")
 DERIVED = uuid.UUID("0b7e64ab-2f0c-5f0c-8d7a-70617273776e")
 """Namespace of ids that follow from other ids, so that saying a thing twice gives one id."""
 
+_DOCUMENTS_BYTES = DOCUMENTS.bytes
 _DERIVED_BYTES = DERIVED.bytes
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -24,21 +26,27 @@ NewId = Callable[[], str]
 def uuid7(unix_ms: int | None = None) -> str:
     """Make a UUIDv7: 48 bits of unix milliseconds, then 74 random bits (RFC 9562, 5.7)."""
     millis = time.time_ns() // 1_000_000 if unix_ms is None else unix_ms
-    value = (millis & (1 << 48) - 1) << 80 | secrets.randbits(80)
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return str(uuid.UUID(int=value))
+    text = f"{millis & (1 << 48) - 1:012x}"
+    chance = random_bytes()
+    random = chance.hex()
+    variant = "89ab"[chance[15] & 3]
+    return f"{text[:8]}-{text[8:]}-7{random[:3]}-{variant}{random[3:6]}-{random[6:18]}"
 
 
 def document_id(tenant: str, sha256: str) -> str:
     """Name a document by its tenant and the lower-case hex sha256 of its bytes."""
-    return str(uuid.uuid5(DOCUMENTS, f"{tenant}/{sha256.lower()}"))
+    return _uuid5(_DOCUMENTS_BYTES, f"{tenant}/{sha256.lower()}")
 
 
 def derived_id(*parts: str | int) -> str:
     """Make the id that follows from `parts`: the same parts always give the same UUIDv5."""
-    name = "/".join(map(str, parts)).encode()
-    digest = bytearray(hashlib.sha1(_DERIVED_BYTES + name, usedforsecurity=False).digest()[:16])
+    return _uuid5(_DERIVED_BYTES, "/".join(map(str, parts)))
+
+
+def _uuid5(namespace: bytes, name: str) -> str:
+    """Do what uuid.uuid5 does, in a third of its time."""
+    named = namespace + name.encode()
+    digest = bytearray(hashlib.sha1(named, usedforsecurity=False).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x50
     digest[8] = digest[8] & 0x3F | 0x80
     text = digest.hex()

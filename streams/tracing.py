@@ -1,10 +1,10 @@
 """Trace context: the `traceparent` that goes along with a document (W3C Trace Context, level 1)."""
 
 import re
-import secrets
 
 import structlog
 
+from schemas.chance import random_bytes
 from schemas.events import Event
 from streams.bus.base import Record
 
@@ -13,14 +13,14 @@ _FORM = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 
 def new_traceparent() -> str:
     """Begin a trace, sampled."""
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    return f"00-{random_bytes().hex()}-{random_bytes().hex()[:16]}-01"
 
 
 def child_of(traceparent: str | None) -> str:
     """Go on with a trace under a new span id; begin one where there is none or a broken one."""
     if traceparent is None or not _FORM.fullmatch(traceparent):
         return new_traceparent()
-    return f"{traceparent[:36]}{secrets.token_hex(8)}{traceparent[52:]}"
+    return f"{traceparent[:36]}{random_bytes().hex()[:16]}{traceparent[52:]}"
 
 
 def bind_message(record: Record, event: Event, *, job: str, attempt: int) -> None:

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.ids import DERIVED, derived_id, document_id, is_tenant, is_uuid, sibling_id, uuid7
+from schemas.ids import (
+    DERIVED,
+    DOCUMENTS,
+    derived_id,
+    document_id,
+    is_tenant,
+    is_uuid,
+    sibling_id,
+    uuid7,
+)
 
 
 @given(st.integers(0, 2**48 - 1))
@@ -23,6 +32,11 @@ def test_uuid7_sorts_by_time() -> None:
 @given(st.lists(st.text(max_size=10) | st.integers(), max_size=4))
 def test_a_derived_id_is_a_uuid5_of_its_parts(parts: list[str | int]) -> None:
     assert derived_id(*parts) == str(uuid.uuid5(DERIVED, "/".join(map(str, parts))))
+
+
+@given(st.text(max_size=10), st.text("0123456789abcdef", min_size=64, max_size=64))
+def test_a_document_is_a_uuid5_of_tenant_and_content(tenant: str, sha256: str) -> None:
+    assert document_id(tenant, sha256) == str(uuid.uuid5(DOCUMENTS, f"{tenant}/{sha256}"))
 
 
 def test_a_document_is_its_tenants_own() -> None:
