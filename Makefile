@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev lock fmt lint types unit test bench run demo docs clean
+.PHONY: help setup dev lock fmt lint types unit test bench run demo double docs clean
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 10
@@ -61,6 +61,9 @@ demo: setup ## a document through everything, and stop
 
 run: setup ## the same, and stay
 	$(BIN)/parsewire demo --stay
+
+double: dev ## a LlamaCloud on this machine, for work without a key; ARGS="--fault webhook=lost:0.2"
+	$(BIN)/python -m tests.doubles.llamacloud $(ARGS)
 
 docs: setup ## write the tables of the documentation anew
 	$(BIN)/python -m services.documentation

@@ -1,8 +1,8 @@
 """The double itself: its jobs, files and calls, and the hands by which a test moves them."""
 
 import asyncio
+import functools
 import secrets
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +22,7 @@ class LlamaCloud:
     `inject`, and wait by `until`.
     """
 
-    def __init__(self, behaviour: Behaviour, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, behaviour: Behaviour, clock: Callable[[], float]) -> None:
         self.behaviour = behaviour
         self.clock = clock
         self.url = ""
@@ -139,9 +139,8 @@ class LlamaCloud:
         self, name: str, content: bytes, options: dict[str, Any], hook: Hook | None
     ) -> tuple[Job, dict[str, Any]]:
         """Create a job and set it going; give it and what the answer to its submission shows."""
-        job = self.store.create(
-            name, content, options, self.plans.take(name, content, options), hook
-        )
+        plan = functools.partial(self.plans.take, name, content, options)
+        job = self.store.create(name, content, options, plan=plan, hook=hook)
         shown = job.view()
         if job.status is Status.COMPLETED:
             self.courier.tell(job, job.end_event())

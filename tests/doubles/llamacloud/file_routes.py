@@ -7,7 +7,7 @@ from aiohttp import BodyPartReader, web
 
 from tests.doubles.llamacloud.checks import flaw
 from tests.doubles.llamacloud.jobs import iso
-from tests.doubles.llamacloud.replies import CLOUD, refuse
+from tests.doubles.llamacloud.replies import CALL, CLOUD, refuse
 from tests.doubles.llamacloud.storage import StoredFile
 
 PURPOSES = frozenset({"user_data", "parse", "extract", "split", "classify", "sheet", "agent_app"})
@@ -79,7 +79,7 @@ async def upload_file(request: web.Request) -> web.Response:
         created_at=cloud.clock(),
     )
     cloud.files[file.id] = file
-    request["call"].file_id = file.id
+    request[CALL].file_id = file.id
     return web.json_response(file.view())
 
 
@@ -102,7 +102,7 @@ async def list_files(request: web.Request) -> web.Response:
         and (name is None or file.name == name)
         and (external not in query or file.external_file_id == query[external])
     ]
-    return web.json_response({"items": rows, "next_page_token": None, "total_size": len(rows)})
+    return web.json_response({"items": rows, "next_page_token": None})
 
 
 async def get_file(request: web.Request) -> web.Response:

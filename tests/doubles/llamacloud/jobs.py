@@ -158,26 +158,32 @@ class JobStore:
         self.jobs: dict[str, Job] = {}
 
     def create(
-        self, name: str, content: bytes, options: dict[str, Any], plan: Plan, hook: Hook | None
+        self,
+        name: str,
+        content: bytes,
+        options: dict[str, Any],
+        *,
+        plan: Callable[[], Plan],
+        hook: Hook | None,
     ) -> Job:
         """Make a job, PENDING, or COMPLETED at once where the cache has its result."""
         now = self._clock()
         key = cache_key(content, options)
+        former = None if options.get("disable_cache") else self._cached(key, now)
         job = Job(
             id=f"pjb-{uuid.uuid4()}",
             project_id=self._project_id,
             name=name,
             content=content,
             options=options,
-            plan=plan,
+            plan=former.plan if former else plan(),
             hook=hook,
             cache_key=key,
             created_at=now,
             updated_at=now,
         )
-        former = None if options.get("disable_cache") else self._cached(key, now)
         if former is not None:
-            job.cached, job.plan, job.status, job.credits = True, former.plan, former.status, 0.0
+            job.cached, job.status, job.credits = True, former.status, 0.0
         self.jobs[job.id] = job
         return job
 

@@ -13,7 +13,7 @@ from tests.doubles.llamacloud.checks import flaw, flaws_of
 from tests.doubles.llamacloud.faults import WEBHOOK, Fault
 from tests.doubles.llamacloud.file_routes import read_form
 from tests.doubles.llamacloud.jobs import Hook, Job, hook_from
-from tests.doubles.llamacloud.replies import CLOUD, refuse
+from tests.doubles.llamacloud.replies import CALL, CLOUD, refuse
 from tests.doubles.llamacloud.results import answer
 
 RESULT_NOT_FOUND = "Result not found. Check job status to see if it has completed."
@@ -31,7 +31,7 @@ async def create(request: web.Request) -> web.Response:
         # The double fetches nothing: the URL itself stands for its document.
         name, content = str(url).rpartition("/")[2] or "document", str(url).encode()
         return await submit(request, name, content, options)
-    request["call"].file_id = file_id
+    request[CALL].file_id = file_id
     if file_id not in cloud.files:
         refuse(404, "Source file not found in storage")
     file = cloud.files[file_id]
@@ -57,7 +57,7 @@ async def submit(
     """Create a job and answer with it; an early webhook goes out first."""
     cloud = request.app[CLOUD]
     job, shown = cloud.submit(name, content, options, hook_of(request, options))
-    request["call"].job_id = job.id
+    request[CALL].job_id = job.id
     if job.status not in ENDS and cloud.deck.draw(WEBHOOK, {Fault.EARLY}, job):
         await cloud.end_early(job)
     return web.json_response(shown)
@@ -122,7 +122,7 @@ async def get(request: web.Request) -> web.Response:
     if job.tier == "fast" and expands & NOT_ON_FAST and not cloud.behaviour.fast_has_markdown:
         refuse(400, NO_MARKDOWN)
     if job.status is Status.COMPLETED and expands - {"usage", "job_metadata"}:
-        call = request["call"]
+        call = request[CALL]
         card = cloud.deck.draw(call.operation, {Fault.RESULT_NOT_FOUND}, call)
         if card is not None:
             call.fault = card.fault
@@ -176,7 +176,7 @@ def page_of(request: web.Request, rows: list[dict[str, Any]]) -> dict[str, Any]:
         refuse(400, "Invalid page token")
     end = start + int(written)
     token = base64.urlsafe_b64encode(str(end).encode()).decode() if end < len(rows) else None
-    return {"items": rows[start:end], "next_page_token": token, "total_size": len(rows)}
+    return {"items": rows[start:end], "next_page_token": token}
 
 
 async def cancel(request: web.Request) -> web.Response:

@@ -6,10 +6,12 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
+from tests.doubles.llamacloud.behaviour import Call
 from tests.doubles.llamacloud.cloud import LlamaCloud
 from tests.doubles.llamacloud.faults import REFUSALS, Fault, Injection
 
 CLOUD = web.AppKey("cloud", LlamaCloud)
+CALL = web.RequestKey("call", Call)
 
 
 class RefusalError(Exception):

@@ -1,6 +1,7 @@
 """The double as an HTTP server: every call is written down, checked, and spoilt on request."""
 
 import hmac
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,7 @@ from tests.doubles.llamacloud.behaviour import Behaviour, Call
 from tests.doubles.llamacloud.cloud import LlamaCloud
 from tests.doubles.llamacloud.faults import AFTER, BEFORE, REFUSALS, Fault
 from tests.doubles.llamacloud.replies import (
+    CALL,
     CLOUD,
     CutError,
     RefusalError,
@@ -25,10 +27,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def open_llama_cloud(
-    behaviour: Behaviour | None = None, *, host: str = "127.0.0.1", port: int = 0
+    behaviour: Behaviour | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[LlamaCloud]:
     """Serve a LlamaCloud on this machine, by default on a free port."""
-    cloud = LlamaCloud(behaviour or Behaviour())
+    cloud = LlamaCloud(behaviour or Behaviour(), clock)
     app = web.Application(middlewares=[write_down], client_max_size=64 * 1024 * 1024)
     app[CLOUD] = cloud
     app.add_routes([*parse_routes.ROUTES, *file_routes.ROUTES, *hook_routes.ROUTES])
@@ -59,7 +65,7 @@ async def write_down(request: web.Request, handler: Handler) -> web.StreamRespon
         file_id=request.match_info.get("file_id"),
     )
     cloud.calls.append(call)
-    request["call"] = call
+    request[CALL] = call
     try:
         answer = await answered(request, handler, call)
         call.status = answer.status
@@ -91,7 +97,7 @@ async def answered(request: web.Request, handler: Handler, call: Call) -> web.St
 async def honest(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer a call as LlamaCloud does when all is well with it."""
     try:
-        if request["call"].operation != "download":
+        if request[CALL].operation != "download":
             admit(request)
         return await handler(request)
     except RefusalError as error:
@@ -108,5 +114,5 @@ def admit(request: web.Request) -> None:
         refuse(*REFUSALS[Fault.UNAUTHORIZED])
     if request.query.get("project_id", cloud.project_id) != cloud.project_id:
         refuse(*REFUSALS[Fault.FORBIDDEN])
-    if not cloud.meter.admits(request["call"].operation):
+    if not cloud.meter.admits(request[CALL].operation):
         refuse(*REFUSALS[Fault.RATE_LIMITED])
