@@ -154,7 +154,7 @@ class Settings(BaseSettings):
         200.0, description="Webhooks taken from one address; more get 429."
     )
     max_webhook_bytes: Count = Field(
-        16 * 1024 * 1024, description="Largest webhook, after decompression."
+        16 * 1024 * 1024, description="Largest webhook; packed ones are refused."
     )
 
     gateway_url: str = Field(
@@ -203,6 +203,11 @@ def environment_with(changes: Mapping[str, object]) -> dict[str, str]:
     """Give this process's environment with these settings changed, for a process it starts."""
     names = {PREFIX + field.upper(): str(value) for field, value in changes.items()}
     return {**os.environ, **names}
+
+
+def read_variable(name: str) -> str | None:
+    """Give the value of a variable that a configuration file refers to."""
+    return os.environ.get(name)
 
 
 def _ms(seconds: float) -> int:

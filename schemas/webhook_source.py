@@ -1,0 +1,153 @@
+"""A webhook source: whom a webhook may come from, how it proves that, and what it is about."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from schemas.ids import derived_id
+from schemas.signature_scheme import LC_SIGNATURE, X_WEBHOOK_SIGNATURE, Scheme
+from schemas.signatures import Headers, Refusal, verify
+
+JSON_TYPES = ("application/json",)
+EVENT_ID_HEADER = "X-Webhook-Event-ID"
+
+_LONGEST_ID = 200
+_MOST_LAYERS = 2
+_ALWAYS_KEPT = frozenset({"content-type", "user-agent"})
+_MOST_HEADER_BYTES = 40_960
+"""More than all headers of one source's verification can have, and far below a record's limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One secret under one scheme; `label` names it to people without a letter of it."""
+
+    label: str
+    scheme: Scheme
+    key: bytes = field(repr=False)
+    expires_at: float | None = None
+    """Unix seconds; None: for ever."""
+
+    def active(self, unix_seconds: float) -> bool:
+        """Tell whether it still counts."""
+        return self.expires_at is None or unix_seconds < self.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A vendor, or another service, whose webhooks are taken; without a credential, none is.
+
+    `id_fields` and `subject_fields` are paths into the JSON body (`data.job_id`), the first that
+    is there counts.
+    """
+
+    name: str
+    schemes: tuple[Scheme, ...]
+    credentials: tuple[Credential, ...] = ()
+    content_types: tuple[str, ...] = JSON_TYPES
+    id_header: str = EVENT_ID_HEADER
+    id_fields: tuple[str, ...] = ("event_id",)
+    subject_fields: tuple[str, ...] = ()
+
+    def verify(self, headers: Headers, body: bytes, unix_seconds: float) -> Credential | Refusal:
+        """Give the credential that signed the request, or the most telling reason against it."""
+        refusal = Refusal.UNCONFIGURED
+        for scheme in self.schemes:
+            found = [c for c in self.credentials if c.scheme is scheme and c.active(unix_seconds)]
+            if not found:
+                continue
+            keys = [credential.key for credential in found]
+            outcome = verify(scheme, keys, headers, body, unix_seconds)
+            if not isinstance(outcome, Refusal):
+                return found[outcome]
+            if refusal in (Refusal.UNCONFIGURED, Refusal.NO_SIGNATURE):
+                refusal = outcome
+        return refusal
+
+    def takes(self, content_type: str) -> bool:
+        """Tell whether bodies of this Content-Type are taken; JSON means every `+json` too."""
+        essence = content_type.partition(";")[0].strip().lower()
+        if essence in self.content_types:
+            return True
+        is_json = essence.startswith("application/") and essence.endswith("+json")
+        return is_json and "application/json" in self.content_types
+
+    def kept(self, raw_headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, bytes], ...]:
+        """Choose what is kept of a request's headers: enough to verify it again, and bounded."""
+        needed = {self.id_header.lower()}.union(*(scheme.headers() for scheme in self.schemes))
+        named = [(name.decode("latin-1").lower(), value) for name, value in raw_headers]
+        kept = [h for h in named if h[0] in needed]
+        kept += [h for h in named if h[0] not in needed and _telling(h[0])]
+        room = _MOST_HEADER_BYTES
+        found: list[tuple[str, bytes]] = []
+        for name, value in kept:
+            room -= len(name) + len(value)
+            if room < 0:
+                break
+            found.append((name, value))
+        return tuple(found)
+
+    def event_of(self, scheme: Scheme, headers: Headers, body: bytes) -> tuple[str, str]:
+        """Give the event's id, the same for the same event delivered twice, and its subject.
+
+        What is signed goes before a header that is not: whoever repeats a request can change that.
+        """
+        content = read_json(body)
+        vendor_id = _header(headers, scheme.id_header) if scheme.signs_id else ""
+        vendor_id = vendor_id or _first(content, self.id_fields) or _header(headers, self.id_header)
+        if vendor_id:
+            event_id = derived_id("webhook", self.name, vendor_id)
+        else:
+            event_id = derived_id("webhook-body", self.name, hashlib.sha256(body).hexdigest())
+        return event_id, _first(content, self.subject_fields) or event_id
+
+
+LLAMAPARSE = Source(
+    "llamaparse",
+    (LC_SIGNATURE, X_WEBHOOK_SIGNATURE),
+    subject_fields=("data.job_id", "data.id"),
+)
+ARTIFACTS = Source("artifacts", (X_WEBHOOK_SIGNATURE,), subject_fields=("job_id",))
+BUILT_IN = {source.name: source for source in (LLAMAPARSE, ARTIFACTS)}
+
+
+def read_json(body: bytes) -> Any:
+    """Read a body that is JSON, or a JSON string that holds JSON; None for any other."""
+    content: Any = body
+    try:
+        for _ in range(_MOST_LAYERS):
+            if isinstance(content, bytes | str):
+                content = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+    return content
+
+
+def _first(content: Any, paths: Iterable[str]) -> str:
+    """Give the first id that stands under one of the paths, empty where none does."""
+    for path in paths:
+        value = content
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if isinstance(value, str) and 0 < len(value) <= _LONGEST_ID:
+            return value
+    return ""
+
+
+def _header(headers: Headers, name: str) -> str:
+    """Give a header's only value as text, empty where it is missing, repeated or too long."""
+    wanted = name.lower()
+    values = [value for given, value in headers if given == wanted]
+    if len(values) != 1 or len(values[0]) > _LONGEST_ID:
+        return ""
+    # Every byte has its own letter in latin-1: two ids stay two.
+    return values[0].decode("latin-1")
+
+
+def _telling(name: str) -> bool:
+    return name in _ALWAYS_KEPT or name.startswith(("x-webhook-", "webhook-"))
