@@ -23,6 +23,7 @@ from schemas.topics import DOCUMENTS_UPLOADED, Topic
 from streams.blobs.base import Blobs, result_key
 from streams.metrics import PARSER_CALLS, PARSER_PAGES, PARSER_SECONDS, Recorder
 from streams.parsers.base import ChooseParser, Document, Parsed, Parser
+from streams.processor import Intend
 from streams.results import encode
 from streams.telemetry import Telemetry
 
@@ -64,8 +65,11 @@ class Parse:
         """Say that `worker` has claimed the attempt."""
         return ParseStarted(offer.job_id, offer.tenant, offer.attempt, worker)
 
-    async def work(self, offer: DocumentUploaded, traceparent: str | None) -> Body:
+    async def work(
+        self, offer: DocumentUploaded, traceparent: str | None, intend: Intend
+    ) -> Body | None:
         """Parse and keep the result; expected trouble becomes the event that names it."""
+        del intend
         started = time.perf_counter()
         name, end = await self._serve(offer, traceparent)
         outcome = end.code if isinstance(end, ParseFailed | ParseDeferred) else "ok"

@@ -4,7 +4,7 @@ Neither knows the bus: their grounds (`fold.py`, `reactor.py`) turn records into
 positions and the leases, and bury what cannot be handled.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from schemas.events import Body, DocumentUploaded, Event
@@ -26,6 +26,10 @@ class Fold(Protocol):
         ...
 
 
+Intend = Callable[[], Awaitable[None]]
+"""Notes on the attempt that money may be spent from here on; what it raises forbids that."""
+
+
 class Reactor(Protocol):
     """Does the work of one stage for one event of a job."""
 
@@ -37,8 +41,13 @@ class Reactor(Protocol):
         """Say that `worker` has claimed the attempt."""
         ...
 
-    async def work(self, offer: DocumentUploaded, traceparent: str | None) -> Body:
-        """Do the work, and give the event that ends the attempt; expected trouble is one too."""
+    async def work(
+        self, offer: DocumentUploaded, traceparent: str | None, intend: Intend
+    ) -> Body | None:
+        """Do the work, and give the event that ends the attempt; expected trouble is one too.
+
+        None where nobody knows how it ended: the lease runs out, and the sweeper finds out.
+        """
         ...
 
     async def settle(self, offer: DocumentUploaded, end: Body | None, *, kept: bool) -> None:

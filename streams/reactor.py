@@ -2,28 +2,30 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 
 import structlog
 
 from schemas import codec
 from schemas.errors import Code, TransientError
-from schemas.events import Body, DocumentUploaded, Event, ParseDeferred, ParseFailed
-from schemas.ids import uuid7
+from schemas.events import Body, DocumentUploaded, ParseDeferred, ParseFailed
 from schemas.topics import Topic
-from streams.backoff import Backoff
+from streams.attempts import Attempt, AttemptLostError, Attempts
 from streams.bus.base import Partition, Record
-from streams.dead_letters import DeadLetterLimit, bury
+from streams.dead_letters import DeadLetterLimit
 from streams.leases import Lease, Leases
 from streams.metrics import PROCESSED, QUEUE_DEPTH, SLOTS, SLOTS_BUSY, Recorder
-from streams.outbox import put_events
 from streams.pace import Pace
 from streams.processor import Batch, Reactor
-from streams.tables.base import Tables, Transaction
+from streams.tables.base import Tables
 from streams.tracing import bind_message
 
 log = structlog.get_logger(__name__)
+
+SAY_BEGUN_SECONDS = 0.05
+"""Work that ends sooner tells its begin with its end: one round over the bus in place of two."""
+
+Work = asyncio.Future[Body | None]
 
 
 class ReactorGround:
@@ -39,23 +41,26 @@ class ReactorGround:
         recorder: Recorder,
         *,
         slots: int,
+        say_begun_seconds: float = SAY_BEGUN_SECONDS,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.name = reactor.name
         self.topics: tuple[Topic, ...] = reactor.topics
         self._reactor = reactor
-        self._tables = tables
         self._leases = leases
-        self._cluster_id = cluster_id
+        self._attempts = Attempts(
+            reactor.name, reactor.stage, leases.owner, leases.lease_ms, cluster_id, tables
+        )
         self._limit = limit
         self._recorder = recorder
         self._slots = asyncio.Semaphore(slots)
         self._pace = Pace(slots)
-        self._held: dict[asyncio.Task[None], asyncio.Future[Body]] = {}
+        self._held: dict[asyncio.Task[None], Work] = {}
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._draining = False
         self._busy = 0
+        self._say_begun_seconds = say_begun_seconds
         self._clock = clock
         recorder.set(SLOTS, slots, processor=self.name)
 
@@ -74,27 +79,28 @@ class ReactorGround:
 
     async def handle(self, batch: Batch) -> None:
         """Claim what the records offer, bury what is no offer, and begin the work."""
-        records = [record for part in batch.values() for record in part]
-        offers: list[tuple[Record, Event, DocumentUploaded]] = []
+        offered: list[Attempt] = []
         broken: list[tuple[Record, str]] = []
-        for record in records:
+        for record in (record for part in batch.values() for record in part):
             try:
                 event = codec.decode(record.value, record.headers)
             except codec.CodecError as error:
                 broken.append((record, error.message))
                 continue
             if isinstance(event.body, DocumentUploaded):
-                offers.append((record, event, event.body))
+                begun = self._reactor.started(event.body, self._leases.owner)
+                offered.append(
+                    Attempt(record, event, event.body, self._attempts.event(begun, event))
+                )
             else:
                 broken.append((record, f"{codec.type_name(event.body)} does not belong here"))
         await self._limit.stop_at_limit()
-        claimed = await self._tables.write(lambda tx: self._claim(tx, offers, broken))
+        claimed = await self._attempts.claim(offered, broken)
         for _ in broken:
             self._limit.note(dead=True)
-        for record, event, offer in claimed:
-            self._begin(record, event, offer)
-        skipped = len(offers) - len(claimed)
-        if skipped:
+        for attempt in claimed:
+            self._begin(attempt)
+        if skipped := len(offered) - len(claimed):
             self._recorder.add(PROCESSED, skipped, processor=self.name, outcome="skipped")
 
     async def drain(self, seconds: float) -> None:
@@ -108,36 +114,9 @@ class ReactorGround:
             await asyncio.wait(self._held, timeout=seconds)
         self._draining = False
 
-    async def _claim(
-        self,
-        tx: Transaction,
-        offers: Sequence[tuple[Record, Event, DocumentUploaded]],
-        broken: Sequence[tuple[Record, str]],
-    ) -> list[tuple[Record, Event, DocumentUploaded]]:
-        claimed = []
-        for record, event, offer in offers:
-            changed = await tx.run(
-                "attempts.claim",
-                job_id=offer.job_id,
-                attempt=offer.attempt,
-                stage=self._reactor.stage,
-                owner=self._leases.owner,
-                lease_ms=self._leases.lease_ms,
-            )
-            if changed:
-                claimed.append((record, event, offer))
-        started = [
-            self._event(self._reactor.started(offer, self._leases.owner), event)
-            for _, event, offer in claimed
-        ]
-        await put_events(tx, started)
-        for record, reason in broken:
-            await bury(tx, self.name, self._cluster_id, record, Code.POISON_EVENT, reason)
-        return claimed
-
-    def _begin(self, record: Record, event: Event, offer: DocumentUploaded) -> None:
-        work = asyncio.ensure_future(self._work(record, event, offer))
-        serving = asyncio.create_task(self._serve(record, event, offer, work))
+    def _begin(self, attempt: Attempt) -> None:
+        work = asyncio.ensure_future(self._work(attempt))
+        serving = asyncio.create_task(self._serve(attempt, work))
         self._held[serving] = work
         serving.add_done_callback(self._let_go)
         self._show()
@@ -155,8 +134,8 @@ class ReactorGround:
             self._has_room.clear()
         self._recorder.set(QUEUE_DEPTH, len(self._held) - self._busy, processor=self.name)
 
-    async def _work(self, record: Record, event: Event, offer: DocumentUploaded) -> Body:
-        bind_message(record, event, job=offer.job_id, attempt=offer.attempt)
+    async def _work(self, attempt: Attempt) -> Body | None:
+        self._bind(attempt)
         async with self._slots:
             if self._draining:
                 raise asyncio.CancelledError
@@ -164,81 +143,70 @@ class ReactorGround:
             self._recorder.set(SLOTS_BUSY, self._busy, processor=self.name)
             started = self._clock()
             try:
-                return await self._reactor.work(offer, event.traceparent)
+                return await self._reactor.work(
+                    attempt.offer,
+                    attempt.event.traceparent,
+                    lambda: self._attempts.intend(attempt),
+                )
             finally:
                 self._pace.worked(self._clock() - started)
                 self._busy -= 1
                 self._recorder.set(SLOTS_BUSY, self._busy, processor=self.name)
 
-    async def _serve(
-        self, record: Record, event: Event, offer: DocumentUploaded, work: asyncio.Future[Body]
-    ) -> None:
-        bind_message(record, event, job=offer.job_id, attempt=offer.attempt)
-        key = (offer.job_id, offer.attempt, self._reactor.stage)
+    async def _serve(self, attempt: Attempt, work: Work) -> None:
+        self._bind(attempt)
+        key = self._attempts.key(attempt)
         lease = self._leases.hold(key, work.cancel)
         try:
-            await self._finish(record, event, offer, work, lease)
+            await self._wait(attempt, work)
+            await self._finish(attempt, work, lease)
         finally:
             self._leases.release(key)
 
-    async def _finish(
-        self,
-        record: Record,
-        event: Event,
-        offer: DocumentUploaded,
-        work: asyncio.Future[Body],
-        lease: Lease,
-    ) -> None:
+    async def _wait(self, attempt: Attempt, work: Work) -> None:
+        """Wait for the work's end; where it does not come at once, tell that the work has begun."""
+        ended, _ = await asyncio.wait([work], timeout=self._say_begun_seconds)
+        if ended:
+            return
+        try:
+            await self._attempts.say_begun(attempt)
+        except TransientError as error:
+            # Information only: nobody waits for it.
+            log.info("begin_not_said", processor=self.name, error=error.message)
         await asyncio.wait([work])
-        poison: str | None = None
-        if work.cancelled():
-            if lease.lost:
+
+    async def _finish(self, attempt: Attempt, work: Work, lease: Lease) -> None:
+        offer, poison = attempt.offer, None
+        end: Body | None
+        if work.cancelled() or isinstance(work.exception(), AttemptLostError):
+            if lease.lost or not work.cancelled():
                 self._recorder.add(PROCESSED, processor=self.name, outcome="thrown_away")
                 await self._reactor.settle(offer, None, kept=False)
                 return
-            end: Body = ParseDeferred(offer.job_id, offer.tenant, offer.attempt, Code.SHUTDOWN)
+            end = ParseDeferred(offer.job_id, offer.tenant, offer.attempt, Code.SHUTDOWN)
         elif (error := work.exception()) is not None:
             log.error("work_failed", processor=self.name, exc_info=error)
             end, poison = _poisoned(offer), repr(error)
         else:
             end = work.result()
+        if end is None:
+            self._recorder.add(PROCESSED, processor=self.name, outcome="unresolved")
+            return
         lease.ending = True
         try:
-            kept = await self._end(record, event, offer, end, poison)
+            kept = await self._attempts.end(attempt, end, poison)
         except Exception as error:
             log.exception("end_not_written", processor=self.name)
             end, poison = _poisoned(offer), repr(error)
-            kept = await self._end(record, event, offer, end, poison)
+            kept = await self._attempts.end(attempt, end, poison)
         outcome = "applied" if kept else "thrown_away"
         self._recorder.add(PROCESSED, processor=self.name, outcome=outcome)
         self._limit.note(dead=poison is not None)
         await self._reactor.settle(offer, end, kept=kept)
 
-    async def _end(
-        self, record: Record, event: Event, offer: DocumentUploaded, end: Body, poison: str | None
-    ) -> bool:
-        said = self._event(end, event)
-
-        async def unit(tx: Transaction) -> bool:
-            mine = {
-                "job_id": offer.job_id,
-                "attempt": offer.attempt,
-                "stage": self._reactor.stage,
-                "owner": self._leases.owner,
-            }
-            if not await tx.run("attempts.end", **mine):
-                # Said again after a commit whose answer was lost, it has ended well before.
-                return await tx.one("attempts.ended_by", **mine) is not None
-            await put_events(tx, [said])
-            if poison is not None:
-                await bury(tx, self.name, self._cluster_id, record, Code.POISON_EVENT, poison)
-            return True
-
-        return await Backoff().retry(lambda: self._tables.write(unit), TransientError)
-
-    def _event(self, body: Body, cause: Event) -> Event:
-        source = f"/parsewire/{self.name}/{self._leases.owner}"
-        return Event(uuid7(), source, datetime.now(UTC), body, cause.traceparent)
+    def _bind(self, attempt: Attempt) -> None:
+        offer = attempt.offer
+        bind_message(attempt.record, attempt.event, job=offer.job_id, attempt=offer.attempt)
 
 
 def _poisoned(offer: DocumentUploaded) -> ParseFailed:

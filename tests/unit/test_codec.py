@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from schemas import codec
@@ -109,6 +109,7 @@ json_values = st.recursive(
 def test_a_field_of_the_wrong_kind_never_raises_anything_else(
     event: ev.Event, name: str, wrong: object
 ) -> None:
+    assume(not isinstance(event.body, ev.WebhookReceived))  # its value is no JSON of ours
     value, headers = codec.encode(event)
     try:
         broken = orjson.dumps(orjson.loads(value) | {name: wrong})

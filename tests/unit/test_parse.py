@@ -51,6 +51,10 @@ class Heard:
         self.bodies.append(body)
 
 
+async def no_intent() -> None:
+    raise AssertionError("parsing on this machine costs nothing")
+
+
 class Room:
     def __init__(self, blobs: DiskBlobs) -> None:
         self.blobs = blobs
@@ -72,7 +76,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
 
 
 async def test_a_parsed_document_is_kept_and_named(room: Room) -> None:
-    end = await room.parse.work(await room.offer(), TRACE)
+    end = await room.parse.work(await room.offer(), TRACE, no_intent)
     assert isinstance(end, ev.ParseSucceeded)
     assert (end.parser, end.parser_version, end.pages) == ("scripted", "7", 1)
     assert end.warnings == ("a_warning",)
@@ -95,14 +99,14 @@ async def test_expected_trouble_is_a_failure_of_its_kind(
     room: Room, error: ParsewireError, transient: bool, wait: float | None
 ) -> None:
     room.parser.error = error
-    end = await room.parse.work(await room.offer(), TRACE)
+    end = await room.parse.work(await room.offer(), TRACE, no_intent)
     assert end == ev.ParseFailed("job", "acme", 1, error.code, "m", transient, "scripted", wait)
 
 
 @pytest.mark.parametrize("code", [Code.STORAGE_UNAVAILABLE, Code.SHUTDOWN])
 async def test_our_own_trouble_puts_the_attempt_off(room: Room, code: Code) -> None:
     room.parser.error = TransientError(code, "m")
-    end = await room.parse.work(await room.offer(), TRACE)
+    end = await room.parse.work(await room.offer(), TRACE, no_intent)
     assert isinstance(end, ev.ParseDeferred)
     assert end.code == code
     assert end.until is not None
@@ -111,9 +115,9 @@ async def test_our_own_trouble_puts_the_attempt_off(room: Room, code: Code) -> N
 async def test_a_missing_source_and_a_changed_one_fail_by_their_codes(room: Room) -> None:
     offer = await room.offer()
     await room.blobs.put(source_key("acme", "job"), b"other")
-    changed = await room.parse.work(offer, TRACE)
+    changed = await room.parse.work(offer, TRACE, no_intent)
     await room.blobs.delete(source_key("acme", "job"))
-    missing = await room.parse.work(offer, TRACE)
+    missing = await room.parse.work(offer, TRACE, no_intent)
     assert isinstance(changed, ev.ParseFailed)
     assert isinstance(missing, ev.ParseFailed)
     assert (changed.code, missing.code) == ("source_corrupt", "source_missing")
@@ -121,13 +125,15 @@ async def test_a_missing_source_and_a_changed_one_fail_by_their_codes(room: Room
 
 
 async def test_a_media_type_without_a_parser_fails_for_good(room: Room) -> None:
-    end = await room.parse.work(await room.offer(media_type="text/html"), TRACE)
+    end = await room.parse.work(await room.offer(media_type="text/html"), TRACE, no_intent)
     assert isinstance(end, ev.ParseFailed)
     assert (end.code, end.transient, end.parser) == ("unsupported_media_type", False, None)
 
 
 async def test_a_kept_result_outlives_those_of_lost_attempts(room: Room) -> None:
-    ends = [await room.parse.work(await room.offer(attempt), TRACE) for attempt in (1, 2, 3)]
+    ends = [
+        await room.parse.work(await room.offer(attempt), TRACE, no_intent) for attempt in (1, 2, 3)
+    ]
     await room.parse.settle(await room.offer(2), ends[1], kept=True)
     kept = [await room.blobs.exists(result_key("acme", "job", n)) for n in (1, 2, 3)]
     assert kept == [False, True, True]

@@ -14,7 +14,7 @@ from schemas.topics import DOCUMENTS_UPLOADED, Topic
 from streams.bus.base import Partition, Record
 from streams.dead_letters import DeadLetterLimit
 from streams.leases import Leases
-from streams.processor import ProcessorStoppedError
+from streams.processor import Intend, ProcessorStoppedError
 from streams.reactor import ReactorGround
 from streams.tables.base import Transaction
 from tests.harness import NOW, Desk, event_of, fold_events, open_desk, record_of
@@ -39,19 +39,30 @@ class Gate:
     def __init__(self) -> None:
         self.began: asyncio.Queue[str] = asyncio.Queue()
         self.open = asyncio.Event()
+        self.allowed = asyncio.Event()
+        self.allowed.set()
         self.settled: list[tuple[str, bool]] = []
         self.error: Exception | None = None
         self.parser = "p"
+        self.spends = False
+        self.resolved = True
 
     def started(self, offer: ev.DocumentUploaded, worker: str) -> ev.Body:
         return ev.ParseStarted(offer.job_id, offer.tenant, offer.attempt, worker)
 
-    async def work(self, offer: ev.DocumentUploaded, traceparent: str | None) -> ev.Body:
+    async def work(
+        self, offer: ev.DocumentUploaded, traceparent: str | None, intend: Intend
+    ) -> ev.Body | None:
+        await self.allowed.wait()
+        if self.spends:
+            await intend()
         assert traceparent is not None
         self.began.put_nowait(offer.job_id)
         await self.open.wait()
         if self.error is not None:
             raise self.error
+        if not self.resolved:
+            return None
         return ev.ParseSucceeded(offer.job_id, "acme", offer.attempt, RESULT, self.parser, "1", 1)
 
     async def settle(self, offer: ev.DocumentUploaded, end: ev.Body | None, *, kept: bool) -> None:
@@ -60,12 +71,21 @@ class Gate:
 
 
 class Bench:
-    def __init__(self, desk: Desk, owner: str = "w1", slots: int = 1) -> None:
+    def __init__(
+        self, desk: Desk, owner: str = "w1", slots: int = 1, say_begun_seconds: float = 60
+    ) -> None:
         self.reactor = Gate()
         self.leases = Leases(desk.tables, owner, 15_000, renew_seconds=1)
         limit = DeadLetterLimit("parse", "1", desk.tables, desk.recorder, most=2, window=10)
         self.ground = ReactorGround(
-            self.reactor, desk.tables, self.leases, "c", limit, desk.recorder, slots=slots
+            self.reactor,
+            desk.tables,
+            self.leases,
+            "c",
+            limit,
+            desk.recorder,
+            slots=slots,
+            say_begun_seconds=say_begun_seconds,
         )
 
     async def idle(self) -> None:
@@ -88,15 +108,71 @@ async def test_a_document_is_claimed_worked_on_and_ended(desk: Desk) -> None:
     bench = Bench(desk)
     (job,), batch = await offers(desk, 1)
     await bench.ground.handle(batch)
-    assert kinds(desk) == ["ParseStarted"]
+    assert kinds(desk) == []
     (attempt,) = await desk.rows("attempts.of_job", job_id=job.id)
     assert (attempt["owner"], attempt["deadline_ms"]) == ("w1", NOW + 15_000)
     bench.reactor.open.set()
     await bench.idle()
-    assert kinds(desk) == ["ParseSucceeded"]
+    assert kinds(desk) == ["ParseStarted", "ParseSucceeded"]
     (attempt,) = await desk.rows("attempts.of_job", job_id=job.id)
     assert attempt["ended_ms"] == NOW
     assert bench.reactor.settled == [("ParseSucceeded", True)]
+
+
+async def test_work_that_lasts_tells_its_begin_before_its_end(desk: Desk) -> None:
+    bench = Bench(desk, say_begun_seconds=0)
+    committed = asyncio.Event()
+    desk.tables.on_commit(lambda rows: committed.set() if rows else None)
+    _, batch = await offers(desk, 1)
+    committed.clear()
+    await bench.ground.handle(batch)
+    await asyncio.wait_for(committed.wait(), 5)
+    assert kinds(desk) == ["ParseStarted"]
+    bench.reactor.open.set()
+    await bench.idle()
+    assert kinds(desk) == ["ParseSucceeded"]
+
+
+async def test_an_intent_stands_on_the_attempt_with_a_whole_lease_ahead(desk: Desk) -> None:
+    bench = Bench(desk)
+    bench.reactor.spends = True
+    (job,), batch = await offers(desk, 1)
+    await bench.ground.handle(batch)
+    desk.clock.pass_ms(5_000)
+    await bench.reactor.began.get()
+    (attempt,) = await desk.rows("attempts.of_job", job_id=job.id)
+    assert (attempt["intent_ms"], attempt["deadline_ms"]) == (NOW + 5_000, NOW + 20_000)
+    bench.reactor.open.set()
+    await bench.idle()
+
+
+async def test_nothing_is_spent_for_a_cancelled_job(desk: Desk) -> None:
+    bench = Bench(desk)
+    bench.reactor.spends = True
+    bench.reactor.allowed.clear()
+    (job,), batch = await offers(desk, 1)
+    await bench.ground.handle(batch)
+    await fold_events(desk, ev.CancelRequested(job.id, "acme", 1))
+    desk.said()
+    bench.reactor.allowed.set()
+    await bench.idle()
+    assert bench.reactor.began.empty()
+    assert bench.reactor.settled == [("NoneType", False)]
+    assert kinds(desk) == []
+
+
+async def test_work_with_an_unknown_end_is_left_to_its_lease(desk: Desk) -> None:
+    bench = Bench(desk)
+    bench.reactor.resolved = False
+    bench.reactor.open.set()
+    (job,), batch = await offers(desk, 1)
+    await bench.ground.handle(batch)
+    await bench.idle()
+    assert (kinds(desk), bench.reactor.settled) == ([], [])
+    desk.clock.pass_ms(1_000)
+    await bench.leases.renew()
+    (attempt,) = await desk.rows("attempts.of_job", job_id=job.id)
+    assert (attempt["ended_ms"], attempt["deadline_ms"]) == (None, NOW + 15_000)
 
 
 async def test_the_trace_goes_along(desk: Desk) -> None:
@@ -244,7 +320,7 @@ async def test_draining_finishes_what_it_can_and_puts_off_the_rest(desk: Desk) -
     bench.reactor.open.set()
     await draining
     ends = {type(e.body).__name__: e.body for e in desk.said()}
-    assert set(ends) == {"ParseSucceeded", "ParseDeferred"}
+    assert set(ends) == {"ParseStarted", "ParseSucceeded", "ParseDeferred"}
     assert ends["ParseDeferred"] == ev.ParseDeferred(waiting.id, "acme", 1, Code.SHUTDOWN)
 
 
@@ -255,7 +331,7 @@ async def test_draining_ends_at_its_deadline(desk: Desk) -> None:
     await bench.reactor.began.get()
     desk.said()
     await bench.ground.drain(0.01)
-    assert kinds(desk) == ["ParseDeferred"]
+    assert kinds(desk) == ["ParseStarted", "ParseDeferred"]
     await fold_events(desk, ev.ParseDeferred(job.id, "acme", 1, Code.SHUTDOWN))
     assert (await desk.job(job.id)).state is State.RETRY_WAIT
 

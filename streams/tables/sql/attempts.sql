@@ -16,6 +16,15 @@ AND EXISTS (
     AND jobs.state IN ('uploaded', 'parsing', 'parse_queued'))
 RETURNING job_id, attempt, stage;
 
+-- name: intend
+UPDATE attempts SET intent_ms = :now_ms, deadline_ms = :now_ms + :lease_ms
+WHERE job_id = :job_id AND attempt = :attempt AND stage = :stage AND owner = :owner
+AND ended_ms IS NULL
+AND EXISTS (
+    SELECT 1 FROM jobs
+    WHERE jobs.id = attempts.job_id AND jobs.attempt = attempts.attempt
+    AND jobs.state IN ('uploaded', 'parsing'));
+
 -- name: end
 UPDATE attempts SET ended_ms = :now_ms
 WHERE job_id = :job_id AND attempt = :attempt AND stage = :stage AND owner = :owner

@@ -1,0 +1,113 @@
+"""Attempts: claimed at most once, begun, intended and ended, with the events that say so."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from schemas.errors import Code, TransientError
+from schemas.events import Body, DocumentUploaded, Event
+from schemas.ids import uuid7
+from streams.backoff import Backoff
+from streams.bus.base import Record
+from streams.dead_letters import bury
+from streams.leases import Key
+from streams.outbox import put_events
+from streams.tables.base import Tables, Transaction
+
+
+class AttemptLostError(Exception):
+    """The attempt is somebody else's, or over: nothing more may be done for it."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """An offer with the record that brought it, claimed or not yet."""
+
+    record: Record
+    event: Event
+    offer: DocumentUploaded
+    begun: Event | None = None
+    """Says that the work has begun; None once that is in the outbox."""
+
+
+class Attempts:
+    """What one owner writes about the attempts of one stage."""
+
+    def __init__(
+        self, processor: str, stage: str, owner: str, lease_ms: int, cluster_id: str, tables: Tables
+    ) -> None:
+        self._processor = processor
+        self._stage = stage
+        self._owner = owner
+        self._lease_ms = lease_ms
+        self._cluster_id = cluster_id
+        self._tables = tables
+
+    def key(self, attempt: Attempt) -> Key:
+        """Name the attempt among the leases."""
+        return attempt.offer.job_id, attempt.offer.attempt, self._stage
+
+    async def claim(
+        self, offered: Sequence[Attempt], broken: Sequence[tuple[Record, str]]
+    ) -> list[Attempt]:
+        """Claim what nobody has, and bury the records that offer nothing."""
+
+        async def unit(tx: Transaction) -> list[Attempt]:
+            claimed = [
+                attempt
+                for attempt in offered
+                if await tx.run("attempts.claim", lease_ms=self._lease_ms, **self._mine(attempt))
+            ]
+            for record, reason in broken:
+                code = Code.POISON_EVENT
+                await bury(tx, self._processor, self._cluster_id, record, code, reason)
+            return claimed
+
+        return await self._tables.write(unit)
+
+    async def say_begun(self, attempt: Attempt) -> None:
+        """Tell that the work has begun, unless its end has told it."""
+        begun = attempt.begun
+        if begun is not None:
+            await self._tables.write(lambda tx: put_events(tx, [begun]))
+            attempt.begun = None
+
+    async def intend(self, attempt: Attempt) -> None:
+        """Note that money may be spent from here on, with a whole lease ahead.
+
+        Raise AttemptLostError when the attempt is not ours to spend for.
+        """
+        mine = self._mine(attempt)
+        changed = await self._tables.write(
+            lambda tx: tx.run("attempts.intend", lease_ms=self._lease_ms, **mine)
+        )
+        if not changed:
+            raise AttemptLostError(f"{attempt.offer.job_id} at {attempt.offer.attempt}")
+
+    async def end(self, attempt: Attempt, end: Body, poison: str | None) -> bool:
+        """Write the end once, and tell whether it was ours to write."""
+        mine = self._mine(attempt)
+        said = [attempt.begun] if attempt.begun is not None else []
+        said.append(self.event(end, attempt.event))
+
+        async def unit(tx: Transaction) -> bool:
+            if not await tx.run("attempts.end", **mine):
+                # Said again after a commit whose answer was lost, it has ended well before.
+                return await tx.one("attempts.ended_by", **mine) is not None
+            await put_events(tx, said)
+            if poison is not None:
+                code = Code.POISON_EVENT
+                await bury(tx, self._processor, self._cluster_id, attempt.record, code, poison)
+            return True
+
+        return await Backoff().retry(lambda: self._tables.write(unit), TransientError)
+
+    def event(self, body: Body, cause: Event) -> Event:
+        """Put a body into an envelope of ours, on the trace of its cause."""
+        source = f"/parsewire/{self._processor}/{self._owner}"
+        return Event(uuid7(), source, datetime.now(UTC), body, cause.traceparent)
+
+    def _mine(self, attempt: Attempt) -> dict[str, Any]:
+        job_id, number, stage = self.key(attempt)
+        return {"job_id": job_id, "attempt": number, "stage": stage, "owner": self._owner}
