@@ -36,14 +36,14 @@ class Progress:
         self._clock = clock
         self._consumer: Consumer | None = None
         self._moved_at = clock()
-        self._stalled = False
+        self._stalled: str | None = None
         self._shown: frozenset[Partition] = frozenset()
 
     def begin(self, consumer: Consumer) -> None:
         """Watch this consumer."""
         self._consumer = consumer
         self._moved_at = self._clock()
-        self._stalled = False
+        self._stalled = None
 
     def end(self) -> None:
         """Watch nothing; the lag shown goes to zero."""
@@ -54,18 +54,19 @@ class Progress:
         """Count records as progress."""
         if records:
             self._moved_at = self._clock()
-            self._stalled = False
+            self._stalled = None
 
     def waited(self) -> None:
         """Count waiting for a slot as progress: its work has a deadline of its own."""
         self._moved_at = self._clock()
 
     def raise_if_stalled(self) -> None:
-        """Raise TransientError when the last look found lag and no progress."""
-        if self._stalled:
+        """Raise TransientError when the last look found something to do and no progress."""
+        if self._stalled is not None:
             raise TransientError(
                 Code.BUS_UNAVAILABLE,
-                f"{self._processor} has lag and made no progress for {self._stall_seconds:g} s",
+                f"{self._processor} {self._stalled} and made no progress "
+                f"for {self._stall_seconds:g} s",
             )
 
     async def look(self) -> None:
@@ -76,11 +77,13 @@ class Progress:
         self._show({p: (one.messages, one.seconds) for p, one in lag.items()})
         behind = sum(one.messages for one in lag.values())
         idle = self._clock() - self._moved_at
-        if behind == 0:
+        # A group that never answers shows no lag: nobody knows what this member should read.
+        waits = not self._consumer.is_settled()
+        if behind == 0 and not waits:
             self._moved_at = self._clock()
         elif idle > self._stall_seconds:
             log.error("consumer_stalled", processor=self._processor, lag=behind, idle_seconds=idle)
-            self._stalled = True
+            self._stalled = "waits for its group" if waits else "has lag"
 
     def _show(self, lag: dict[Partition, tuple[int, float]]) -> None:
         gone = dict.fromkeys(self._shown - lag.keys(), (0, 0.0))

@@ -241,6 +241,9 @@ class MemoryConsumer:
     def assignment(self) -> frozenset[Partition]:
         return frozenset(self._positions)
 
+    def is_settled(self) -> bool:
+        return self._settled and not self._outdated()
+
     async def lag(self) -> Mapping[Partition, Lag]:
         self._bus.answer()
         return {p: self._lag(self._bus.logs.get(p, [])[n:]) for p, n in self._positions.items()}

@@ -90,6 +90,10 @@ class Consumer(Protocol):
         """Tell the partitions that are this member's own at the moment."""
         ...
 
+    def is_settled(self) -> bool:
+        """Tell whether the group has given this member its share, which may be nothing."""
+        ...
+
     async def lag(self) -> Mapping[Partition, Lag]:
         """Tell, for each assigned partition, how far the group's reading is behind its end."""
         ...

@@ -11,7 +11,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from schemas.errors import TransientError
 from streams.bus.base import Lag, OnAssigned, OnRevoked, Partition, Record, StaleLogError
 from streams.bus.kafka_calls import BrokerContact, answered, bus_unavailable
-from streams.bus.kafka_fetch import log_end
+from streams.bus.kafka_fetch import known_ends, log_end
 from streams.bus.kafka_lag import ReadingAges
 from streams.bus.kafka_unreadable import LenientReader
 
@@ -136,17 +136,19 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         """Tell the partitions that are this member's own at the moment."""
         return frozenset(self._own.values())
 
+    def is_settled(self) -> bool:
+        """Tell whether the group has given this member its share, which may be nothing."""
+        return self._ready.is_set()
+
     async def lag(self) -> Mapping[Partition, Lag]:
         """Tell how far reading is behind the log's end; see ReadingAges for the seconds."""
         if not self._ready.is_set() or not self._own:
             return {}
         own = dict(self._own)
         async with answered("lag", self._call_timeout):
-            ends = await self._client.end_offsets(list(own))
+            ends = await known_ends(self._client, list(own))
             positions = {tp: await self._client.position(tp) for tp in own if tp in self._own}
-        for tp in positions.keys() & self._own.keys():
-            # The embedded broker's answer ends within the last batch; a fetch tells it all.
-            self._ends[tp] = ends[tp] = max(ends[tp], self._client.highwater(tp) or 0)
+        self._ends.update((tp, ends[tp]) for tp in positions)
         return {
             own[tp]: self._ages.lag(own[tp], position, ends[tp])
             for tp, position in positions.items()
@@ -207,9 +209,8 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         Left alone, aiokafka's wait goes on over the rebalance and gives records of the new
         assignment before `on_assigned` has chosen where to read.
         """
-        timeout_ms = int(timeout_seconds * 1000)
         self._reading = asyncio.create_task(
-            self._reader.read(self._own, max_records=max_records, timeout_ms=timeout_ms)
+            self._reader.read(self._own, max_records=max_records, seconds=timeout_seconds)
         )
         try:
             batches: Mapping[Any, list[Any]] = await self._reading
@@ -240,8 +241,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             log.debug("seek of a partition no longer assigned: %s", tp)
 
     def _still_own(self, partitions: frozenset[Partition]) -> list[Any]:
-        named = (self._named(partition) for partition in partitions)
-        return [tp for tp in named if tp in self._own]
+        return [tp for tp in map(self._named, partitions) if tp in self._own]
 
     def _named(self, partition: Partition) -> Any:
         return TopicPartition(self._prefix + partition.topic, partition.number)

@@ -1,7 +1,7 @@
 """What the broker keeps, fetched past aiokafka's own reading: undecoded batches and true ends."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,14 @@ class Fetched:
 
     raw: bytes
     end: int
+
+
+async def known_ends(client: Any, tps: Sequence[Any]) -> dict[Any, int]:
+    """Tell the logs' ends at the cost of one call: what `log_end` adds, as of the last fetch."""
+    ends: dict[Any, int] = await client.end_offsets(tps)
+    for tp in ends.keys() & client.assignment():
+        ends[tp] = max(ends[tp], client.highwater(tp) or 0)
+    return ends
 
 
 async def log_end(client: Any, tp: Any) -> int:

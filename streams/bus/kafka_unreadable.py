@@ -136,12 +136,13 @@ class LenientReader:
         self._next[tp] = offset
 
     async def read(
-        self, own: Iterable[Any], *, max_records: int, timeout_ms: int
+        self, own: Iterable[Any], *, max_records: int, seconds: float
     ) -> Mapping[Any, list[Any]]:
         """Give the next records of the assigned partitions, as `getmany` does."""
         batches: dict[Any, list[Any]]
         try:
-            batches = await self._client.getmany(timeout_ms=timeout_ms, max_records=max_records)
+            wait_ms = int(seconds * 1000)
+            batches = await self._client.getmany(timeout_ms=wait_ms, max_records=max_records)
         except (UnicodeDecodeError, CorruptRecordException) as error:
             if not _is_unreadable(error):
                 raise

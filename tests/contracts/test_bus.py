@@ -1,7 +1,7 @@
 """What every bus must do: in memory, on the embedded broker, on real Kafka."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -272,6 +272,23 @@ async def test_two_members_share_the_partitions(bus: Bus) -> None:
                 assert await two.assigned.get() == second.assignment()
         await until_owning(first, 2)
     assert len(one.revoked) == 2
+
+
+async def test_a_share_of_nothing_is_settled_too(bus: Bus) -> None:
+    await bus.ensure_topics([LETTERS])
+    async with Member().join(bus) as one, Member().join(bus) as two, Member().join(bus) as three:
+        assert not three.is_settled()
+        members = (one, two, three)
+        async with asyncio.timeout(SECONDS):
+            while not all(m.is_settled() for m in members) or not _shared(members):
+                await asyncio.gather(
+                    *(m.fetch(max_records=1, timeout_seconds=0.1) for m in members)
+                )
+        assert sorted(len(member.assignment()) for member in members) == [0, 1, 1]
+
+
+def _shared(members: Sequence[Consumer]) -> bool:
+    return sum(len(member.assignment()) for member in members) == 2
 
 
 async def test_what_was_read_can_be_committed_as_it_is_revoked(bus: Bus) -> None:

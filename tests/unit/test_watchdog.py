@@ -24,7 +24,14 @@ class Behind:
     def __init__(self, messages: int) -> None:
         self.messages = messages
 
+    settled = True
+
+    def is_settled(self) -> bool:
+        return self.settled
+
     async def lag(self) -> Mapping[Partition, Lag]:
+        if not self.settled:
+            return {}
         return {P0: Lag(self.messages, 1.5)}
 
 
@@ -72,6 +79,31 @@ async def test_nothing_to_do_is_no_stall() -> None:
         clock.pass_ms(3_600_000)
         await progress.look()
         consumer.messages = 4
+        clock.pass_ms(59_000)
+        await progress.look()
+        progress.raise_if_stalled()
+
+
+async def test_a_group_that_gives_no_share_is_a_stall() -> None:
+    async with watched(0) as (progress, consumer, clock, _recorder):
+        consumer.settled = False
+        clock.pass_ms(59_000)
+        await progress.look()
+        progress.raise_if_stalled()
+        clock.pass_ms(1_001)
+        await progress.look()
+        with pytest.raises(TransientError, match="p waits for its group and made no progress"):
+            progress.raise_if_stalled()
+
+
+async def test_a_share_that_comes_at_last_ends_the_wait() -> None:
+    async with watched(0) as (progress, consumer, clock, _recorder):
+        consumer.settled = False
+        clock.pass_ms(59_000)
+        await progress.look()
+        consumer.settled = True
+        await progress.look()
+        consumer.settled = False
         clock.pass_ms(59_000)
         await progress.look()
         progress.raise_if_stalled()
