@@ -47,6 +47,9 @@ NOT_DELETED = frozenset(State) - {State.DELETED}
 MAX_TRIES = 5
 MAX_LOSSES = 10
 
+LONGEST_WAIT_MS = 3_600_000
+"""A vendor's or another machine's clock that says "next year" must not freeze a job."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -186,12 +189,14 @@ def _fail(job: Job, body: ev.ParseFailed, clock: Clock) -> Moved:
         return _to(after, State.FAILED_PARSE, None)
     wait_ms = clock.backoff_ms(job.losses if lost else job.tries)
     if body.retry_after_seconds is not None:
-        wait_ms += int(body.retry_after_seconds * 1000)
+        wait_ms += int(min(max(body.retry_after_seconds, 0) * 1000, LONGEST_WAIT_MS))
+    wait_ms = min(wait_ms, LONGEST_WAIT_MS)
     return _to(after, State.RETRY_WAIT, clock.now_ms + wait_ms)
 
 
 def _defer(job: Job, body: ev.ParseDeferred, clock: Clock) -> Moved:
-    due_ms = clock.now_ms if body.until is None else int(body.until.timestamp() * 1000)
+    until_ms = clock.now_ms if body.until is None else int(body.until.timestamp() * 1000)
+    due_ms = min(max(until_ms, clock.now_ms), clock.now_ms + LONGEST_WAIT_MS)
     return _to(dataclasses.replace(job, error_code=body.code), State.RETRY_WAIT, due_ms)
 
 

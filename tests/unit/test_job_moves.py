@@ -122,6 +122,20 @@ def test_retry_after_is_honoured() -> None:
     assert outcome.step_due_ms == NOW + 7_500
 
 
+@pytest.mark.parametrize("after", [3_601.0, 31_536_000.0, 1e308])
+def test_nobody_makes_a_job_wait_longer_than_an_hour(after: float) -> None:
+    outcome = moved(move(job(State.PARSING), failed(transient=True, after=after), clock(0.9)))
+    assert outcome.step_due_ms == NOW + 3_600_000
+    for year, due_ms in ((9999, NOW + 3_600_000), (1, NOW)):
+        body = ev.ParseDeferred("job", "acme", 1, "rate_limited", datetime(year, 1, 2, tzinfo=UTC))
+        assert moved(move(job(State.PARSING), body, clock())).step_due_ms == due_ms
+
+
+def test_a_negative_retry_after_is_none() -> None:
+    outcome = moved(move(job(State.PARSING), failed(transient=True, after=-5.0), clock(0.5)))
+    assert outcome.step_due_ms == NOW + 1_000
+
+
 def test_fifth_transient_failure_is_final() -> None:
     assert (
         moved(move(job(State.PARSING, tries=3), failed(transient=True), clock())).job.state
