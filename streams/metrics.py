@@ -51,6 +51,12 @@ UPLOADS = Metric(
 UPLOAD_BYTES = Metric(
     "parsewire_upload_bytes_total", "counter", (), "Document bytes taken, after decompression."
 )
+WEBHOOKS = Metric(
+    "parsewire_webhooks_total",
+    "counter",
+    ("source", "outcome"),
+    "Webhooks by source and outcome: accepted, or the code of the refusal.",
+)
 SLOTS = Metric("parsewire_worker_slots", "gauge", ("processor",), "Slots for documents at once.")
 SLOTS_BUSY = Metric("parsewire_worker_slots_busy", "gauge", ("processor",), "Slots at work.")
 QUEUE_DEPTH = Metric(
@@ -108,6 +114,36 @@ PARSER_SECONDS = Metric(
     "parsewire_parser_seconds", "histogram", ("parser",), "Time of a parser's call."
 )
 PARSER_PAGES = Metric("parsewire_parser_pages_total", "counter", ("parser",), "Pages parsed.")
+ROUTES = Metric(
+    "parsewire_routes_total",
+    "counter",
+    ("parser", "reason"),
+    "Documents by the parser that they were sent to, and why it was that one.",
+)
+GATE_CALLS = Metric(
+    "parsewire_gate_calls_total",
+    "counter",
+    ("service", "operation", "outcome"),
+    "Calls to a service elsewhere: entered, or the code of the refusal at the gate.",
+)
+GATE_WAIT_SECONDS = Metric(
+    "parsewire_gate_wait_seconds",
+    "histogram",
+    ("service",),
+    "Time that calls waited at the gate for the shared rate.",
+)
+CIRCUIT_STATE = Metric(
+    "parsewire_circuit_state",
+    "gauge",
+    ("service",),
+    "The circuit of a service elsewhere: 0 closed, 1 half open, 2 open, 3 until a person acts.",
+)
+RATE_TOKENS = Metric(
+    "parsewire_rate_tokens",
+    "gauge",
+    ("service",),
+    "Calls that the shared rate allows at once; below 0 so many wait.",
+)
 JOBS = Metric("parsewire_jobs", "gauge", ("state",), "Jobs in the table by state.")
 OLDEST_UNFINISHED = Metric(
     "parsewire_oldest_unfinished_job_seconds", "gauge", (), "Age of the oldest unfinished job."
@@ -153,6 +189,7 @@ class Recorder:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self._collectors: dict[str, Counter | Gauge | Histogram] = {}
+        self._children: dict[tuple[object, ...], Any] = {}
         for metric in METRICS:
             self._collectors[metric.name] = _collector(metric, registry)
 
@@ -178,8 +215,14 @@ class Recorder:
             log.exception("metric_not_recorded", metric=metric.name)
 
     def _child(self, metric: Metric, labels: dict[str, str]) -> Any:
-        collector = self._collectors[metric.name]
-        return collector.labels(**labels) if labels else collector
+        # To look a child up in its collector costs more than to count with it.
+        key = (metric.name, *labels.items())
+        child = self._children.get(key)
+        if child is None:
+            collector = self._collectors[metric.name]
+            child = collector.labels(**labels) if labels else collector
+            self._children[key] = child
+        return child
 
 
 def _collector(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:

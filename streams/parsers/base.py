@@ -122,6 +122,10 @@ class RemoteParser(Protocol):
         """Ask about many jobs in few calls; one that is absent is unknown there."""
         ...
 
+    async def see(self, vendor_job_id: str) -> VendorJob | None:
+        """Look at one job, with its bill where that is known; None when it is unknown there."""
+        ...
+
     async def find(self, job_id: str, attempt: int, since: datetime) -> VendorJob | None:
         """Find the job that was created for our attempt since then, if there is one."""
         ...
@@ -140,7 +144,10 @@ class RemoteParser(Protocol):
 
 
 class Gate(Protocol):
-    """Stands before every call to a parser elsewhere: the account's shared rate and circuit."""
+    """Stands before every call to a parser elsewhere: the account's shared rate and circuit.
+
+    A call enters and is noted by the same task; one that was refused is not noted.
+    """
 
     async def enter(self, operation: str) -> None:
         """Return when the call may start; raise TransientError with the wait otherwise."""
