@@ -15,6 +15,7 @@ FORM = "multipart/form-data"
 _LONGEST_BOUNDARY = 70
 _MOST_HEADERS = 32
 _LONGEST_FIELD = 4_096
+_FIRST_RETURNS = 32
 _PLAIN_ENCODINGS = frozenset({"identity", "binary", "7bit", "8bit"})
 
 
@@ -40,7 +41,7 @@ class Part:
         window, given = b"\r\n", 2
         while chunk := await self.body.read():
             window += chunk
-            end = window.find(delimiter)
+            end = _find(window, delimiter)
             if end >= 0:
                 self.body.unread(window[end + 2 :])
                 if end > given:
@@ -122,6 +123,19 @@ class Form:
         return Part(
             disposition.name, disposition.filename, content_type, self._body, self._boundary
         )
+
+
+def _find(window: bytes, delimiter: bytes) -> int:
+    """Do what `window.find(delimiter)` does, which is slow in bytes that look like a boundary's.
+
+    One byte is looked for at memory's speed; where it is frequent, little is lost.
+    """
+    at = -1
+    for _ in range(_FIRST_RETURNS):
+        at = window.find(b"\r", at + 1)
+        if at < 0 or window.startswith(delimiter, at):
+            return at
+    return window.find(delimiter, at + 1)
 
 
 def _malformed() -> RefusedError:

@@ -138,3 +138,15 @@ async def test_a_part_may_be_empty(desk: GatewayDesk, size: int, end: bytes) -> 
     assert answer.status == 202, answer.content
     job = await desk.job(answer.json["job_id"])
     assert (job.name, await desk.blobs.read(job.source)) == ("a.txt", b"text")
+
+
+@pytest.mark.parametrize(
+    "content", [b"\r" * 31, b"\r" * 32, b"\r" * 33, b"\r\n--" * 32, b"\r\n" * 99]
+)
+async def test_a_document_may_look_like_a_boundary(desk: GatewayDesk, content: bytes) -> None:
+    document = b"text" + content
+    body = b"--x\r\n" + FILE + b"\r\n" + document + b"\r\n--x--\r\n"
+    answer = await desk.post(UPLOAD, data=body, headers={"Content-Type": FORM})
+    assert answer.status == 202, answer.content
+    job = await desk.job(answer.json["job_id"])
+    assert await desk.blobs.read(job.source) == document
