@@ -43,12 +43,29 @@ async def admit(tx: Transaction, submission: Submission, timings: Timings) -> Ad
     """
     document = document_id(submission.tenant, submission.source.sha256)
     options = options_text(submission.options)
-    newest = await tx.one(
-        "jobs.newest_generation", tenant=submission.tenant, document_id=document, options=options
-    )
-    if newest is not None and not submission.force and newest["state"] != State.DELETED:
-        return await _join(tx, from_row(newest), submission.traceparent)
-    generation = newest["generation"] + 1 if newest is not None else 1
+    # Most documents are new. A job's row stays for ever, if only as a tombstone, so where there
+    # is any generation there is the first.
+    generation = 1
+    while not await _insert(tx, submission, document, options, generation):
+        newest = await tx.one(
+            "jobs.newest_generation",
+            tenant=submission.tenant,
+            document_id=document,
+            options=options,
+        )
+        if newest is None:
+            raise RuntimeError("a job is in the way of an insert, and is not there")
+        if not submission.force and newest["state"] != State.DELETED:
+            return await _join(tx, from_row(newest), submission.traceparent)
+        generation = newest["generation"] + 1
+    job = _new_job(submission, document, generation, tx.now_ms)
+    await _begin(tx, job, timings)
+    return Admitted(job, duplicate=False)
+
+
+async def _insert(
+    tx: Transaction, submission: Submission, document: str, options: str, generation: int
+) -> bool:
     inserted = await tx.run(
         "jobs.insert",
         id=submission.job_id,
@@ -63,11 +80,7 @@ async def admit(tx: Transaction, submission: Submission, timings: Timings) -> Ad
         source_bytes=submission.source.size_bytes,
         traceparent=submission.traceparent,
     )
-    if not inserted:
-        return await admit(tx, submission, timings)
-    job = _new_job(submission, document, generation, tx.now_ms)
-    await _begin(tx, job, timings)
-    return Admitted(job, duplicate=False)
+    return inserted > 0
 
 
 async def _begin(tx: Transaction, job: Job, timings: Timings) -> None:
