@@ -15,7 +15,6 @@ from typing import Any, TextIO
 
 import faust
 import msgspec
-import orjson
 import uvloop
 
 from schemas import codec
@@ -41,10 +40,10 @@ class Fold:
         said = codec.decode(event.value, headers.items() if isinstance(headers, dict) else headers)
         body: Any = said.body
         held = self._table.get(event.key)
-        job = _new(body) if held is None else msgspec.convert(orjson.loads(held), Job)
+        job = _new(body) if held is None else msgspec.json.decode(held, type=Job)
         outcome = move(job, body, Clock(int(time.time() * 1000), lambda: 0.5, Timings()))
         if isinstance(outcome, Moved):
-            self._table[event.key] = orjson.dumps(outcome.job)
+            self._table[event.key] = msgspec.json.encode(outcome.job)
             self._complete += outcome.job.state is State.COMPLETE
         self._seen += 1
         if self._seen == self._events:

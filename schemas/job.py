@@ -15,11 +15,13 @@ any but deleted    DeleteRequested   -                deleted (cancelled first w
 open: uploaded, parsing, parse_queued. Anything else is ignored and changes nothing.
 """
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from schemas import events as ev
 from schemas.errors import Code
@@ -51,8 +53,7 @@ LONGEST_WAIT_MS = 3_600_000
 """A vendor's or another machine's clock that says "next year" must not freeze a job."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """A job's row; times in unix milliseconds UTC."""
 
     id: str
@@ -155,12 +156,12 @@ def _start(job: Job, _body: ev.ParseStarted, clock: Clock) -> Moved:
 
 
 def _queue(job: Job, body: ev.ParseQueued, clock: Clock) -> Moved:
-    after = dataclasses.replace(job, parser=body.parser, vendor_job_id=body.vendor_job_id)
+    after = replace(job, parser=body.parser, vendor_job_id=body.vendor_job_id)
     return _to(after, State.PARSE_QUEUED, clock.now_ms + clock.timings.poll_ms)
 
 
 def _succeed(job: Job, body: ev.ParseSucceeded, _clock: Clock) -> Moved:
-    after = dataclasses.replace(
+    after = replace(
         job,
         state=State.COMPLETE,
         result=body.result,
@@ -176,7 +177,7 @@ def _succeed(job: Job, body: ev.ParseSucceeded, _clock: Clock) -> Moved:
 
 def _fail(job: Job, body: ev.ParseFailed, clock: Clock) -> Moved:
     lost = body.code == Code.WORKER_LOST
-    after = dataclasses.replace(
+    after = replace(
         job,
         tries=job.tries + (not lost),
         losses=job.losses + lost,
@@ -197,16 +198,16 @@ def _fail(job: Job, body: ev.ParseFailed, clock: Clock) -> Moved:
 def _defer(job: Job, body: ev.ParseDeferred, clock: Clock) -> Moved:
     until_ms = clock.now_ms if body.until is None else int(body.until.timestamp() * 1000)
     due_ms = min(max(until_ms, clock.now_ms), clock.now_ms + LONGEST_WAIT_MS)
-    return _to(dataclasses.replace(job, error_code=body.code), State.RETRY_WAIT, due_ms)
+    return _to(replace(job, error_code=body.code), State.RETRY_WAIT, due_ms)
 
 
 def _retry(job: Job, _body: ev.RetryDue, clock: Clock) -> Moved:
-    after = dataclasses.replace(job, attempt=job.attempt + 1, vendor_job_id=None)
+    after = replace(job, attempt=job.attempt + 1, vendor_job_id=None)
     return _to(after, State.UPLOADED, clock.now_ms + clock.timings.offer_again_ms)
 
 
 def _retry_asked(job: Job, body: ev.RetryRequested, clock: Clock) -> Moved:
-    fresh = dataclasses.replace(job, tries=0, losses=0, error_code=None, error_message=None)
+    fresh = replace(job, tries=0, losses=0, error_code=None, error_message=None)
     return _retry(fresh, ev.RetryDue(body.job_id, body.tenant, body.attempt), clock)
 
 
@@ -216,12 +217,12 @@ def _cancel(job: Job, _body: ev.CancelRequested, _clock: Clock) -> Moved:
 
 def _delete(job: Job, _body: ev.DeleteRequested, clock: Clock) -> Moved:
     through = (State.CANCELLED, State.DELETED) if job.state in UNFINISHED else (State.DELETED,)
-    after = dataclasses.replace(job, state=State.DELETED, result=None)
+    after = replace(job, state=State.DELETED, result=None)
     return Moved(after, through, None, erase_due_ms=clock.now_ms + clock.timings.erase_ms)
 
 
 def _to(job: Job, state: State, step_due_ms: int | None) -> Moved:
-    return Moved(dataclasses.replace(job, state=state), (state,), step_due_ms)
+    return Moved(replace(job, state=state), (state,), step_due_ms)
 
 
 @dataclass(frozen=True, slots=True)

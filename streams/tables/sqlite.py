@@ -15,7 +15,7 @@ from schemas.errors import Code, TransientError
 from streams.metrics import TABLE_SECONDS, TABLE_UNITS, Recorder
 from streams.tables.base import OnCommit, OutboxRow, T, Unit
 from streams.tables.lockfile import LockFile
-from streams.tables.queries import load_queries
+from streams.tables.queries import load_statements
 from streams.tables.sqlite_connection import (
     SqliteTransaction,
     drive,
@@ -54,7 +54,7 @@ class SqliteTables:
         self._recorder = recorder
         self._clock_ms = clock_ms
         self._lock_wait_seconds = lock_wait_seconds
-        self._queries = load_queries()
+        self._statements = load_statements()
         self._listeners: list[OnCommit] = []
         self._waiting: asyncio.Queue[_Waiter] = asyncio.Queue(_WAITING)
         self._lock = LockFile(path)
@@ -98,7 +98,7 @@ class SqliteTables:
     def _snapshot(self, connection: sqlite3.Connection, unit: Unit[T]) -> T:
         connection.execute("BEGIN")
         try:
-            transaction = SqliteTransaction(connection, self._queries, self._clock_ms())
+            transaction = SqliteTransaction(connection, self._statements, self._clock_ms())
             result: T = drive(unit(transaction))
         finally:
             connection.rollback()
@@ -141,7 +141,7 @@ class SqliteTables:
         self._recorder.observe(TABLE_SECONDS, time.perf_counter() - started)
 
     def _run_savepoint(self, connection: sqlite3.Connection, waiter: _Waiter) -> None:
-        transaction = SqliteTransaction(connection, self._queries, self._clock_ms())
+        transaction = SqliteTransaction(connection, self._statements, self._clock_ms())
         connection.execute("SAVEPOINT unit")
         try:
             waiter.result = drive(waiter.unit(transaction))

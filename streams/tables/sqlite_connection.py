@@ -9,7 +9,7 @@ from typing import Any
 import aiosqlite
 
 from streams.tables.base import OutboxRow, Row, T
-from streams.tables.queries import load_migrations
+from streams.tables.queries import Statement, load_migrations
 
 PRAGMAS = (
     "journal_mode=WAL",
@@ -25,21 +25,24 @@ class SqliteTransaction:
     """A unit's hands on the connection. Its awaits never suspend: it runs on SQLite's thread."""
 
     def __init__(
-        self, connection: sqlite3.Connection, queries: Mapping[str, str], now_ms: int
+        self, connection: sqlite3.Connection, statements: Mapping[str, Statement], now_ms: int
     ) -> None:
         self.now_ms = now_ms
         self.announced: list[OutboxRow] = []
         self._connection = connection
-        self._queries = queries
+        self._statements = statements
 
     async def all(self, query: str, **values: Any) -> list[Row]:
         """Give every row."""
-        return self._execute(query, values).fetchall()
+        cursor = self._execute(query, values)
+        names = _names(cursor)
+        return [dict(zip(names, row, strict=True)) for row in cursor]
 
     async def one(self, query: str, **values: Any) -> Row | None:
         """Give the first row, or None."""
-        row: Row | None = self._execute(query, values).fetchone()
-        return row
+        cursor = self._execute(query, values)
+        row = cursor.fetchone()
+        return None if row is None else dict(zip(_names(cursor), row, strict=True))
 
     async def run(self, query: str, **values: Any) -> int:
         """Change rows, and tell how many."""
@@ -47,10 +50,9 @@ class SqliteTransaction:
 
     async def run_many(self, query: str, rows: Iterable[Mapping[str, Any]]) -> int:
         """Run one statement for each of many sets of values, and tell how many rows changed."""
-        now = {"now_ms": self.now_ms}
-        return self._connection.executemany(
-            self._queries[query], [now | dict(row) for row in rows]
-        ).rowcount
+        statement, now_ms = self._statements[query], self.now_ms
+        given = [statement.bind({**row, "now_ms": now_ms}) for row in rows]
+        return self._connection.executemany(statement.sql, given).rowcount if given else 0
 
     def announce(self, rows: Sequence[OutboxRow]) -> None:
         """Hand outbox rows to the relay once the transaction has committed."""
@@ -58,7 +60,12 @@ class SqliteTransaction:
 
     def _execute(self, query: str, values: dict[str, Any]) -> sqlite3.Cursor:
         values["now_ms"] = self.now_ms
-        return self._connection.execute(self._queries[query], values)
+        statement = self._statements[query]
+        return self._connection.execute(statement.sql, statement.bind(values))
+
+
+def _names(cursor: sqlite3.Cursor) -> list[str]:
+    return [column[0] for column in cursor.description or ()]
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -78,7 +85,6 @@ def migrate(connection: sqlite3.Connection) -> None:
 async def open_connection(path: Path) -> AsyncIterator[aiosqlite.Connection]:
     """Open the file with a full sync at each commit and readers beside the writer."""
     async with aiosqlite.connect(path, isolation_level=None, cached_statements=256) as connection:
-        connection.row_factory = sqlite3.Row
         for pragma in PRAGMAS:
             await connection.execute_fetchall(f"PRAGMA {pragma}")
         yield connection

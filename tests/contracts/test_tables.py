@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from schemas.errors import Code, TransientError
 from streams.metrics import Recorder
 from streams.tables.base import OutboxRow, Transaction, Unit
+from streams.tables.queries import load_migrations
 from streams.tables.sqlite import open_sqlite
 from tests.harness import NOW, Desk, open_desk
 
@@ -191,6 +192,25 @@ async def test_opening_again_keeps_what_was_there(tmp_path: Path) -> None:
         await desk.tables.write(begin("g", 5))
     async with open_desk(tmp_path) as desk:
         assert await position(desk, "g") == 5
+
+
+async def test_tables_of_the_first_version_are_brought_up_to_date(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "tables.db")
+    connection.executescript(load_migrations()[0] + "; PRAGMA user_version = 1;")
+    connection.execute(
+        "INSERT INTO jobs VALUES ('j1', 't', 'd1', '{}', 1, 'retry_wait', 2, 1, 0, 'a.pdf',"
+        " 'application/pdf', 't/j1/source', ?, 9, 'liteparse', NULL, NULL, NULL, NULL, NULL, NULL,"
+        " '[]', 'parser_down', 'later', NULL, 5, 6)",
+        ("0" * 64,),
+    )
+    connection.execute("INSERT INTO timers VALUES ('j1', 'step', 7, 6, 3)")
+    connection.commit()
+    connection.close()
+    async with open_desk(tmp_path) as desk:
+        (job,) = await desk.rows("jobs.by_ids", ids='["j1"]')
+        (due,) = await desk.rows("jobs.due_steps", most=10)
+    assert (job["state"], job["attempt"], job["error_message"]) == ("retry_wait", 2, "later")
+    assert (due["due_ms"], due["repeats"], due["name"]) == (7, 3, "a.pdf")
 
 
 async def test_the_clock_is_the_tables_own(desk: Desk) -> None:

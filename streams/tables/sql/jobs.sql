@@ -51,12 +51,14 @@ SELECT state, jobs FROM job_counts;
 
 -- name: oldest_unfinished
 SELECT min(created_ms) AS created_ms FROM jobs
-WHERE state IN ('uploaded', 'parsing', 'parse_queued', 'retry_wait', 'parsed');
+WHERE state != 'complete' AND state != 'failed_parse' AND state != 'cancelled'
+AND state != 'deleted';
 
 -- name: unfinished_without_timer
 -- The bound on created_ms chooses the index of unfinished jobs over a scan of them all.
 SELECT count(*) AS jobs FROM jobs
-WHERE state IN ('uploaded', 'parsing', 'parse_queued', 'retry_wait', 'parsed') AND created_ms > 0
+WHERE state != 'complete' AND state != 'failed_parse' AND state != 'cancelled'
+AND state != 'deleted' AND created_ms > 0
 AND NOT EXISTS (SELECT 1 FROM timers WHERE job_id = jobs.id AND kind = 'step');
 
 -- name: seen_events
