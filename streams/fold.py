@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 
+import orjson
 import structlog
 
 from schemas import codec
@@ -109,7 +110,7 @@ class FoldGround:
             await self._advance(tx, batch, expected)
             await self._fold.apply(tx, events)
             for record, reason in undecodable:
-                await bury(tx, self.name, self._cluster_id, record, Code.POISON_EVENT, reason)
+                await self._keep(tx, record, reason)
 
         await self._tables.write(unit)
         self._moved(batch)
@@ -136,11 +137,19 @@ class FoldGround:
 
         async def unit(tx: Transaction) -> None:
             await self._advance(tx, single, expected)
-            await bury(tx, self.name, self._cluster_id, record, Code.POISON_EVENT, reason)
+            await self._keep(tx, record, reason)
 
         await self._tables.write(unit)
         self._moved(single)
         self._limit.note(dead=True)
+
+    async def _keep(self, tx: Transaction, record: Record, reason: str) -> None:
+        """Keep a dead letter; its event was seen, else the relay sends it again for ever."""
+        await bury(tx, self.name, self._cluster_id, record, Code.POISON_EVENT, reason)
+        ids = [
+            raw.decode(errors="replace") for name, raw in record.headers if name == "ce_id" and raw
+        ]
+        await tx.run("outbox.remove_seen", ids=orjson.dumps(ids).decode())
 
     def _expected(self, batch: Batch) -> dict[Partition, int | None]:
         """Take the positions as they are now: a rebalance may replace them while a write waits."""

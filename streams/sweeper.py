@@ -1,7 +1,8 @@
 """The sweeper: for each due timer it says one event; it never changes a job.
 
 uploaded      unclaimed: offer again, 30 s doubling to 1 h; unreadable offer: poison_event
-uploaded, parsing   live lease: later; ended: later; dead: worker_lost
+uploaded, parsing   live lease: later; dead: worker_lost
+                    ended: later, until its end event is a dead letter: poison_event
 parse_queued  nobody here to ask: later
 retry_wait    RetryDue
 """
@@ -35,7 +36,7 @@ _FRESH_START_MS = 3_000
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A due step timer with its job, its claim and what became of its offer."""
+    """A due step timer with its job, its claim and why its offer, or its end, was buried."""
 
     job: Job
     due_ms: int
@@ -71,6 +72,8 @@ def judge(due: Due, now_ms: int, timings: Timings, *, leases_judged: bool) -> Ve
 
 def _judge_claimed(due: Due, now_ms: int, *, leases_judged: bool) -> Verdict:
     if due.attempt_ended:
+        if due.dead_letter is not None:
+            return _poisoned(due, due.dead_letter, now_ms)
         return Verdict("later", now_ms + _ENDED_MS)
     if due.lease_ends_ms is not None and due.lease_ends_ms > now_ms:
         return Verdict("later", due.lease_ends_ms + 1)
@@ -82,10 +85,14 @@ def _judge_claimed(due: Due, now_ms: int, *, leases_judged: bool) -> Verdict:
 
 def _judge_unclaimed(due: Due, now_ms: int, timings: Timings) -> Verdict:
     if due.dead_letter is not None:
-        poison = _failed(due.job, Code.POISON_EVENT, due.dead_letter, transient=False)
-        return Verdict("poison_event", now_ms + _again_ms(due), poison)
+        return _poisoned(due, due.dead_letter, now_ms)
     wait_ms = min(_SAID_AGAIN_CAP_MS, timings.offer_again_ms << min(due.repeats + 1, 20))
     return Verdict("offered_again", now_ms + wait_ms, offer(due.job))
+
+
+def _poisoned(due: Due, why: str, now_ms: int) -> Verdict:
+    poison = _failed(due.job, Code.POISON_EVENT, why, transient=False)
+    return Verdict("poison_event", now_ms + _again_ms(due), poison)
 
 
 def _again_ms(due: Due) -> int:

@@ -87,9 +87,19 @@ DELETE FROM timers WHERE job_id = :job_id AND kind = :kind;
 SELECT
     timers.due_ms, timers.set_ms, timers.repeats, jobs.*,
     attempts.deadline_ms, attempts.ended_ms,
-    (SELECT reason FROM dead_letters
-     WHERE topic = 'documents.uploaded' AND key_text = jobs.id
-     AND dead_letters.created_ms >= timers.set_ms LIMIT 1) AS dead_letter
+    CASE WHEN attempts.ended_ms IS NULL THEN
+        (SELECT reason FROM dead_letters
+         WHERE topic = 'documents.uploaded' AND key_text = jobs.id
+         AND dead_letters.created_ms >= timers.set_ms LIMIT 1)
+    ELSE
+        -- The end event leaves the outbox as it is applied or buried: one that is there still
+        -- may yet arrive.
+        (SELECT reason FROM dead_letters
+         WHERE topic = 'jobs.events' AND key_text = jobs.id
+         AND dead_letters.created_ms >= attempts.ended_ms
+         AND NOT EXISTS (SELECT 1 FROM outbox WHERE topic = 'jobs.events' AND key = jobs.id)
+         LIMIT 1)
+    END AS dead_letter
 FROM timers
 JOIN jobs ON jobs.id = timers.job_id
 LEFT JOIN attempts
