@@ -31,31 +31,37 @@ def create_key(
     tenant: Annotated[str, typer.Option(help="Whose key it is.")] = "default",
     name: Annotated[str, typer.Option(help="What it is for.")] = "",
     *,
+    operator: Annotated[
+        bool, typer.Option("--operator", help="It shows the deployment, too.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Make a key; its token is shown this once."""
-    key, token = _with_tables(lambda tables: keys.create_key(tables, tenant, name))
+    role = keys.Role.OPERATOR if operator else keys.Role.TENANT
+    key, token = with_tables(lambda tables: keys.create_key(tables, tenant, name, role))
     if json:
-        print_json({"id": key.id, "tenant": key.tenant, "name": key.name, "token": token})
+        found = {"id": key.id, "tenant": key.tenant, "name": key.name, "role": key.role.value}
+        print_json(found | {"token": token})
         return
     typer.echo(token)
-    say(f"key {key.id} of tenant {key.tenant}; the token is kept nowhere else")
+    say(f"{key.role} key {key.id} of tenant {key.tenant}; the token is kept nowhere else")
 
 
 @KEYS.command("list")
 def list_keys(*, json: Json = False) -> None:
     """List the keys, without their tokens."""
-    found = [_key(row) for row in _with_tables(keys.list_keys)]
+    found = [_key(row) for row in with_tables(keys.list_keys)]
     if json:
         print_json({"keys": found})
         return
-    print_table(("id", "tenant", "name", "created", "revoked"), (key.values() for key in found))
+    columns = ("id", "tenant", "name", "role", "created", "revoked")
+    print_table(columns, (key.values() for key in found))
 
 
 @KEYS.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     """Revoke a key at once."""
-    if not _with_tables(lambda tables: keys.revoke_key(tables, key_id)):
+    if not with_tables(lambda tables: keys.revoke_key(tables, key_id)):
         raise CommandError(f"no key {key_id} in use: see `parsewire keys list`")
     say(f"revoked {key_id}")
 
@@ -116,14 +122,16 @@ def list_processors(*, json: Json = False) -> None:
 @PROCESSORS_APP.command("resume")
 def resume_processor(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     """Let a stopped processor go on."""
-    if not _with_tables(
+    if not with_tables(
         lambda tables: tables.write(lambda tx: tx.run("positions.resume", processor=name))
     ):
         raise CommandError(f"{name} is not stopped: see `parsewire processors list`")
     say(f"{name} goes on within seconds")
 
 
-def _with_tables(work: Callable[[Tables], Awaitable[T]]) -> T:
+def with_tables(work: Callable[[Tables], Awaitable[T]]) -> T:
+    """Do a piece of work on the deployment's tables."""
+
     async def working() -> T:
         settings = load_settings()
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -134,7 +142,7 @@ def _with_tables(work: Callable[[Tables], Awaitable[T]]) -> T:
 
 
 def _rows(query: str, **values: Any) -> list[Row]:
-    return _with_tables(lambda tables: tables.read(lambda tx: tx.all(query, **values)))
+    return with_tables(lambda tables: tables.read(lambda tx: tx.all(query, **values)))
 
 
 def _key(row: Row) -> dict[str, Any]:
@@ -142,6 +150,7 @@ def _key(row: Row) -> dict[str, Any]:
         "id": row["id"],
         "tenant": row["tenant"],
         "name": row["name"],
+        "role": row["role"],
         "created_at": moment(row["created_ms"]),
         "revoked_at": moment(row["revoked_ms"]),
     }

@@ -19,7 +19,7 @@ from services.cli.submission import Submission
 from services.cli.submit import documents, result_names
 from services.cli.terminal import CommandError
 from services.config import load_settings
-from services.keys import find_key
+from services.keys import Role, find_key
 from services.wiring import open_tables
 from streams.bus.base import Partition, Record
 from streams.dead_letters import bury
@@ -56,10 +56,20 @@ def test_a_key_is_made_listed_and_revoked(capsys: pytest.CaptureFixture[str]) ->
     (listed,) = printed(capsys)["keys"]
     assert (listed["tenant"], listed["revoked_at"]) == ("acme", None)
     assert made["token"] not in json.dumps(listed)
+    assert (made["role"], listed["role"]) == ("tenant", "tenant")
     table_verbs.revoke_key(made["id"])
     assert with_tables(lambda tables: find_key(tables, made["token"])) is None
     with pytest.raises(CommandError, match="keys list"):
         table_verbs.revoke_key(made["id"])
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_an_operators_key_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    table_verbs.create_key("ops", "", operator=True, json=True)
+    made = printed(capsys)
+    assert made["role"] == "operator"
+    found = with_tables(lambda tables: find_key(tables, made["token"]))
+    assert found.role is Role.OPERATOR
 
 
 def record(value: bytes) -> Record:
