@@ -212,7 +212,8 @@ def _retry_asked(job: Job, body: ev.RetryRequested, clock: Clock) -> Moved:
 
 
 def _cancel(job: Job, _body: ev.CancelRequested, _clock: Clock) -> Moved:
-    return _to(job, State.CANCELLED, None)
+    # What was parsed is nobody's any more: no later stage may serve it.
+    return _to(replace(job, result=None, pages=None, warnings=()), State.CANCELLED, None)
 
 
 def _delete(job: Job, _body: ev.DeleteRequested, clock: Clock) -> Moved:

@@ -9,7 +9,7 @@ import structlog
 
 from schemas.errors import TransientError
 from schemas.ids import is_uuid
-from schemas.job import State
+from schemas.job import OPEN, State
 from streams.blobs.base import Blobs, Stored
 from streams.tables.base import Row, Tables, Transaction
 
@@ -93,8 +93,9 @@ class Janitor:
             if row["state"] == State.DELETED:
                 continue
             keep |= {row["source_blob"], row["result_blob"]}
-            # A result of the attempt under way is kept before its row names it.
-            keep.add(row["source_blob"].replace("/source", f"/{row['attempt']}/result"))
+            if row["state"] in OPEN:
+                # A result of the attempt under way is kept before its row names it.
+                keep.add(row["source_blob"].replace("/source", f"/{row['attempt']}/result"))
         unnamed = [stored.key for stored in group if stored.key not in keep]
         for key in unnamed:
             await self._blobs.delete(key)

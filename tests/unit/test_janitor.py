@@ -52,6 +52,21 @@ async def test_old_blobs_that_no_row_names_are_removed(desk: Desk, tmp_path: Pat
     assert await keys(blobs) == named
 
 
+async def test_the_result_of_a_cancelled_job_is_removed_and_its_document_kept(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """As by a worker that kept a result and was told of the cancel only then."""
+    blobs = DiskBlobs(tmp_path / "blobs")
+    cancelled, at_work = (await desk.upload(1)).job, (await desk.upload(2)).job
+    named = {source_key("acme", job.id) for job in (cancelled, at_work)}
+    named.add(result_key("acme", at_work.id, 1))
+    for key in named | {result_key("acme", cancelled.id, 1)}:
+        await blobs.put(key, b"x")
+    await fold_events(desk, ev.CancelRequested(cancelled.id, "acme", 1))
+    assert await Janitor(desk.tables, blobs, orphan_seconds=-1).remove_orphans() == 1
+    assert await keys(blobs) == named
+
+
 async def test_what_a_deleted_job_left_behind_is_removed(desk: Desk, tmp_path: Path) -> None:
     """As by a worker that died after it kept a result, which came after the erasure."""
     blobs = DiskBlobs(tmp_path / "blobs")

@@ -136,6 +136,16 @@ def test_a_negative_retry_after_is_none() -> None:
     assert outcome.step_due_ms == NOW + 1_000
 
 
+@pytest.mark.parametrize("state", sorted(UNFINISHED))
+def test_a_cancelled_job_names_no_result(state: State) -> None:
+    before = job(
+        state, result=RESULT, pages=3, warnings=("w",), parser="liteparse", vendor_job_id="v"
+    )
+    after = moved(move(before, ev.CancelRequested("job", "acme", 1), clock()))
+    assert (after.job.state, after.step_due_ms) == (State.CANCELLED, None)
+    assert (after.job.result, after.job.pages, after.job.warnings) == (None, None, ())
+
+
 def test_fifth_transient_failure_is_final() -> None:
     assert (
         moved(move(job(State.PARSING, tries=3), failed(transient=True), clock())).job.state
