@@ -6,7 +6,6 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-import aiohttp
 import orjson
 
 from schemas.errors import Code, PermanentError, TransientError
@@ -30,6 +29,7 @@ from streams.parsers.llamaparse_order import SUFFIXES, Terms, order_of, refuse_s
 from streams.parsers.llamaparse_pages import ResultAnswer
 from streams.parsers.llamaparse_refusals import NoAnswerError, Refusal
 from streams.parsers.llamaparse_results import INLINE_BYTES, Results, Sleep
+from streams.parsers.llamaparse_wire import open_session
 
 IDS_PER_CALL = 50
 """Ids that are asked about at once: they stand in the address, which has its limits."""
@@ -222,18 +222,8 @@ class LlamaParse:
 async def open_llama_parse(
     options: LlamaParseOptions, gate: Gate, *, sleep: Sleep = asyncio.sleep
 ) -> AsyncIterator[LlamaParse]:
-    """Lend the parser with its session; raise ValueError for an address without https.
-
-    Each call has a connection of its own: one that was kept may be closed by the other side just
-    as a submission leaves, which then nobody could tell from one that was carried out. A proxy or
-    a .netrc of the process's environment is not looked at.
-    """
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=64, force_close=True),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": "parsewire"},
-        trust_env=False,
-    ) as session:
+    """Lend the parser with its session; raise ValueError for an address without https."""
+    async with open_session() as session:
         calls = Calls(
             session,
             gate,

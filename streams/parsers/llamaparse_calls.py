@@ -21,6 +21,7 @@ from streams.parsers.llamaparse_refusals import (
     read_refusal,
     vendor_fault,
 )
+from streams.parsers.llamaparse_wire import OversizeError, checked_url, read_body
 
 log = structlog.get_logger(__name__)
 
@@ -36,11 +37,6 @@ one that fits the largest lets a dead call hold its slot for half an hour."""
 
 _DECODE_ON_LOOP_BYTES = 2_000_000
 _UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-
-
-class OversizeError(NoAnswerError):
-    """The answer is larger than the call takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,17 +192,6 @@ class Calls:
             ) from None
 
 
-def checked_url(url: str, *, loopback: bool = True) -> str:
-    """Give an address without its last slash; raise ValueError unless it is https or loopback."""
-    parts = URL(url, encoded=True)
-    safe = parts.scheme == "https" or (
-        loopback and parts.scheme == "http" and parts.host in _LOOPBACK
-    )
-    if not safe or not parts.host or parts.user:
-        raise ValueError("the address must begin with https:// and hold no password")
-    return url.rstrip("/")
-
-
 def _with_type(headers: Mapping[str, str], body: object) -> Mapping[str, str]:
     return {**headers, "Content-Type": "application/json"} if isinstance(body, bytes) else headers
 
@@ -214,7 +199,7 @@ def _with_type(headers: Mapping[str, str], body: object) -> Mapping[str, str]:
 async def _read(
     call: Call, response: ClientResponse, kind: type[T], secrets: Sequence[str]
 ) -> T | Refusal:
-    body = await _read_body(call, response)
+    body = await read_body(call.operation, response, call.limit_bytes)
     if not 200 <= response.status < 300:
         retry_after = response.headers.get("Retry-After")
         return read_refusal(response.status, body, retry_after, secrets)
@@ -223,15 +208,3 @@ async def _read(
     if len(body) > _DECODE_ON_LOOP_BYTES:
         return await asyncio.to_thread(read_answer, body, kind)
     return read_answer(body, kind)
-
-
-async def _read_body(call: Call, response: ClientResponse) -> bytes:
-    kept = bytearray()
-    async for chunk in response.content.iter_any():
-        kept += chunk
-        if len(kept) > call.limit_bytes:
-            raise OversizeError(
-                Code.VENDOR_FAILED,
-                f"the answer to {call.operation} has more than {call.limit_bytes} bytes",
-            )
-    return bytes(kept)

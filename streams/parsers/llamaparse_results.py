@@ -12,10 +12,11 @@ from streams.parsers.llamaparse_answers import (
     failure_of,
     is_vendor_id,
 )
-from streams.parsers.llamaparse_calls import MEGABYTE, Call, Calls, OversizeError
+from streams.parsers.llamaparse_calls import MEGABYTE, Call, Calls
 from streams.parsers.llamaparse_files import FILE_PARTS, LARGEST_RESULT_BYTES, download_result
 from streams.parsers.llamaparse_pages import ResultAnswer, join_pages, refuse_or_warn
 from streams.parsers.llamaparse_refusals import Refusal, error_of
+from streams.parsers.llamaparse_wire import OversizeError
 
 INLINE_BYTES = 8 * MEGABYTE
 """A larger result stays where it is, and is fetched as files from the vendor's storage."""

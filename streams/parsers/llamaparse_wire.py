@@ -1,0 +1,75 @@
+"""The wire to LlamaCloud: a session that never repeats itself, safe addresses, capped bodies."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession
+from yarl import URL
+
+from schemas.errors import Code
+from streams.parsers.llamaparse_refusals import NoAnswerError
+
+MOST_CONNECTIONS = 64
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class LostConnectionError(aiohttp.ClientError):
+    """The connection was cut after the request had left, or while it did."""
+
+
+class OversizeError(NoAnswerError):
+    """The answer is larger than the call takes."""
+
+
+@asynccontextmanager
+async def open_session() -> AsyncIterator[ClientSession]:
+    """Lend a session for calls.
+
+    Each call has a connection of its own: one that was kept may be closed by the other side just
+    as a submission leaves, which then nobody could tell from one that was carried out. A proxy or
+    a .netrc of the process's environment is not looked at.
+    """
+    async with ClientSession(
+        connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS, force_close=True),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": "parsewire"},
+        middlewares=(never_twice,),
+        trust_env=False,
+    ) as session:
+        yield session
+
+
+async def never_twice(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """Keep aiohttp from repeating a GET or DELETE by itself, which the gate would not see."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise LostConnectionError(type(error).__name__) from error
+
+
+def checked_url(url: str, *, loopback: bool = True) -> str:
+    """Give an address without its last slash; raise ValueError unless it is https or loopback."""
+    parts = URL(url, encoded=True)
+    safe = parts.scheme == "https" or (
+        loopback and parts.scheme == "http" and parts.host in _LOOPBACK
+    )
+    if not safe or not parts.host or parts.user:
+        raise ValueError("the address must begin with https:// and hold no password")
+    return url.rstrip("/")
+
+
+async def read_body(operation: str, response: ClientResponse, limit_bytes: int) -> bytes:
+    """Read a body, counted after its decompression; raise OversizeError beyond the limit."""
+    kept = bytearray()
+    async for chunk in response.content.iter_any():
+        kept += chunk
+        if len(kept) > limit_bytes:
+            raise OversizeError(
+                Code.VENDOR_FAILED,
+                f"the answer to {operation} has more than {limit_bytes} bytes",
+            )
+    return bytes(kept)
