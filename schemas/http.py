@@ -107,6 +107,35 @@ class AskedBody:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookBody:
+    """The answer to a webhook: the id of the event that was published."""
+
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSourceBody:
+    """A webhook source without its secrets; counts and times since the gateway's start."""
+
+    configured: bool
+    schemes: list[str]
+    headers: list[str]
+    active_secrets: int
+    next_expiry: datetime | None
+    accepted: int
+    refused: int
+    last_accepted_at: datetime | None
+    last_refused_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhooksBody:
+    """Every webhook source by its name."""
+
+    sources: dict[str, WebhookSourceBody]
+
+
+@dataclass(frozen=True, slots=True)
 class CheckBody:
     """One thing that the gateway needs: whether it answers, and after how long."""
 

@@ -10,13 +10,17 @@ import structlog
 from schemas.errors import TransientError
 from schemas.ids import is_uuid
 from schemas.job import OPEN, State
-from streams.blobs.base import Blobs, Stored
+from schemas.topics import WEBHOOKS_RECEIVED
+from streams.blobs.base import Blobs, Stored, is_webhook_key
 from streams.tables.base import Row, Tables, Transaction
 
 log = structlog.get_logger(__name__)
 
 ORPHAN_SECONDS = 24 * 3600
 """Younger blobs may belong to an upload that has not reached its row yet."""
+
+WEBHOOK_SECONDS = WEBHOOKS_RECEIVED.retention_hours * 3600
+"""A webhook's body is named by its record alone, and goes when that does."""
 
 _MOST = 500
 
@@ -31,12 +35,14 @@ class Janitor:
         *,
         every_seconds: float = 3600.0,
         orphan_seconds: float = ORPHAN_SECONDS,
+        webhook_seconds: float = WEBHOOK_SECONDS,
         erase_every_seconds: float = 1.0,
     ) -> None:
         self._tables = tables
         self._blobs = blobs
         self._every_seconds = every_seconds
         self._orphan_seconds = orphan_seconds
+        self._webhook_seconds = webhook_seconds
         self._erase_every_seconds = erase_every_seconds
 
     async def run(self) -> None:
@@ -72,7 +78,8 @@ class Janitor:
         removed = 0
         group: list[Stored] = []
         async for stored in self._blobs.list_all():
-            if stored.age_seconds < self._orphan_seconds:
+            webhook = is_webhook_key(stored.key)
+            if stored.age_seconds < (self._webhook_seconds if webhook else self._orphan_seconds):
                 continue
             group.append(stored)
             if len(group) == _MOST:

@@ -16,7 +16,7 @@ from yarl import URL
 from schemas.events import Body, Event, ParseFailed, ParseSucceeded
 from schemas.job import Job
 from services.gateway.app import build_app
-from services.gateway.parts import Check, Limits, Parts
+from services.gateway.parts import Check, Limits, Parts, WebhookRules
 from services.keys import create_key, find_key
 from streams import results
 from streams.blobs.base import Blobs, result_key
@@ -27,6 +27,7 @@ from streams.metrics import Recorder
 from streams.parsers.base import Page, Parsed
 from streams.tables.base import OutboxRow
 from streams.tables.sqlite import SqliteTables, open_sqlite
+from tests.fakes import MemoryBus
 from tests.harness import TIMINGS, decode_row, event_of
 
 UPLOAD = "/api/v1/upload"
@@ -160,13 +161,18 @@ async def open_gateway(
     """Run a gateway for the tenants acme and globex."""
     recorder = Recorder(CollectorRegistry())
     store = folder / "blobs"
-    async with open_sqlite(folder / "tables.db", recorder) as tables:
+    async with (
+        open_sqlite(folder / "tables.db", recorder) as tables,
+        MemoryBus().open_producer() as producer,
+    ):
         values: dict[str, Any] = {
             "tables": tables,
             "blobs": blobs or DiskBlobs(store),
+            "producer": producer,
             "recorder": recorder,
             "timings": TIMINGS,
             "limits": limits or limits_of(),
+            "webhooks": WebhookRules({}, 1_000.0, 1_000_000),
             "find_key": partial(find_key, tables),
             "checks": checks or {},
         }

@@ -13,7 +13,9 @@ from services.gateway.middleware import Observer
 from services.gateway.parts import PARTS, Parts
 from services.gateway.result_route import show_result
 from services.gateway.server_log import server_log
+from services.gateway.service_routes import show_services
 from services.gateway.uploads import PLACES, Places, upload
+from services.gateway.webhooks import Webhooks
 
 _LINGER_SECONDS = 5.0
 """How long the rest of a refused body is read and dropped."""
@@ -51,6 +53,7 @@ ROUTES = (
     ),
     Route("POST", f"{API}/jobs/{{job_id}}/retry", "Ask to run it again.", job_routes.retry),
     Route("POST", f"{API}/jobs/{{job_id}}/cancel", "Ask to cancel it.", job_routes.cancel),
+    Route("GET", f"{API}/services", "Show mode and parsers.", show_services),
 )
 """What needs a key."""
 
@@ -71,7 +74,12 @@ def build_app(parts: Parts) -> web.Application:
     app[PLACES] = Places(parts.limits.uploads_at_once)
     ring = KeyRing(parts.find_key, parts.key_cache_seconds, time.monotonic)
     endpoints = {}
-    for path, meaning, handler in OPEN_ROUTES:
+    webhooks = Webhooks(parts, time.monotonic)
+    open_routes = (
+        *OPEN_ROUTES,
+        (f"{API}/webhooks/health", "How each webhook source does.", webhooks.show_health),
+    )
+    for path, meaning, handler in open_routes:
         app.router.add_get(path, handler)
         endpoints[f"GET {path}"] = meaning
     for route in ROUTES:
@@ -81,6 +89,9 @@ def build_app(parts: Parts) -> web.Application:
             resource.add_route(method, guarded, expect_handler=_expect_nothing)
         path = resource.canonical.replace("{suffix}", "[.md|.txt|.json]")
         endpoints[f"{route.method} {path}"] = route.meaning
+    path = f"{API}/webhooks/{{source}}"
+    app.router.add_post(path, webhooks.receive, expect_handler=_expect_nothing)
+    endpoints[f"POST {path}"] = "Take a vendor's signed webhook."
     app.router.add_get("/", probes.index_of({"GET /": "This map.", **endpoints}))
     return app
 

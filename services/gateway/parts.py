@@ -1,14 +1,18 @@
 """The gateway's parts: what it is given, and the keys under which its application holds them."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from schemas.job import Timings
+from schemas.webhook_source import Source
 from services.keys import Key
 from streams.blobs.base import Blobs
+from streams.bus.base import Producer
 from streams.metrics import Recorder
+from streams.settings import Defaults
 from streams.tables.base import Tables
 
 FindKey = Callable[[str], Awaitable[Key | None]]
@@ -31,16 +35,32 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookRules:
+    """Whose webhooks are taken, and how many; `clock` gives unix seconds."""
+
+    sources: Mapping[str, Source]
+    per_second: float
+    """Webhooks of one address."""
+    max_bytes: int
+    event_source: str = "/parsewire/gateway"
+    clock: Callable[[], float] = time.time
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """The gateway's collaborators."""
 
     tables: Tables
     blobs: Blobs
+    producer: Producer
     recorder: Recorder
     timings: Timings
     limits: Limits
+    webhooks: WebhookRules
     find_key: FindKey
     checks: Mapping[str, Check]
+    defaults: Defaults = field(default_factory=Defaults)
+    """What holds of mode and rates where no operator changed it."""
     key_cache_seconds: float = 3.0
     """How long a revoked key may still be taken."""
     check_seconds: float = 2.0

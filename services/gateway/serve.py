@@ -10,13 +10,16 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from services import wiring
+from services.callback_url import check_callback_url
 from services.cluster import enter_cluster
 from services.config import Settings
+from services.defaults import defaults_of
 from services.gateway.app import build_app
-from services.gateway.parts import Limits, Parts
+from services.gateway.parts import Limits, Parts, WebhookRules
 from services.keys import find_key
 from services.process import EXIT_START_ANEW, open_relayed, stop_on_signals
-from streams.bus.base import Bus
+from services.webhook_sources import load_sources
+from streams.bus.base import Bus, Producer
 from streams.metrics import Recorder
 from streams.tables.base import Tables, Transaction
 from streams.watchdog import ClusterReplacedError, watch_cluster, watch_loop
@@ -29,12 +32,20 @@ _BACKLOG = 1024
 async def run_gateway(settings: Settings) -> int:
     """Serve HTTP until SIGTERM or SIGINT, and give the process's exit code."""
     stopping = stop_on_signals()
+    check_callback_url(settings)
+    name = wiring.process_name("gateway")
+    webhooks = WebhookRules(
+        load_sources(settings),
+        settings.webhooks_per_second,
+        settings.max_webhook_bytes,
+        event_source=f"/parsewire/{name}",
+    )
     recorder = Recorder(CollectorRegistry())
     async with wiring.open_tables(settings, recorder) as tables:
-        bus = wiring.build_bus(settings, wiring.process_name("gateway"))
+        bus = wiring.build_bus(settings, name)
         cluster_id = await enter_cluster(bus, tables)
-        async with open_relayed(tables, bus, recorder):
-            parts = _parts(settings, tables, bus, recorder)
+        async with open_relayed(tables, bus, recorder) as producer:
+            parts = _parts(settings, tables, bus, producer, webhooks, recorder)
             async with _served(settings, build_app(parts)):
                 return await _wait(bus, cluster_id, recorder, stopping)
 
@@ -57,7 +68,14 @@ async def _wait(bus: Bus, cluster_id: str, recorder: Recorder, stopping: asyncio
     return code
 
 
-def _parts(settings: Settings, tables: Tables, bus: Bus, recorder: Recorder) -> Parts:
+def _parts(
+    settings: Settings,
+    tables: Tables,
+    bus: Bus,
+    producer: Producer,
+    webhooks: WebhookRules,
+    recorder: Recorder,
+) -> Parts:
     blobs = wiring.build_blobs(settings)
 
     async def check_bus() -> None:
@@ -66,6 +84,7 @@ def _parts(settings: Settings, tables: Tables, bus: Bus, recorder: Recorder) -> 
     return Parts(
         tables=tables,
         blobs=blobs,
+        producer=producer,
         recorder=recorder,
         timings=settings.timings(),
         limits=Limits(
@@ -74,7 +93,9 @@ def _parts(settings: Settings, tables: Tables, bus: Bus, recorder: Recorder) -> 
             settings.upload_total_seconds,
             settings.uploads_at_once,
         ),
+        webhooks=webhooks,
         find_key=partial(find_key, tables),
+        defaults=defaults_of(settings),
         checks={"bus": check_bus, "tables": partial(_check_tables, tables), "blobs": blobs.check},
     )
 

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from schemas.events import BlobRef
 
+_WEBHOOKS = "webhooks"
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -25,6 +27,17 @@ def source_key(tenant: str, job_id: str) -> str:
 def result_key(tenant: str, job_id: str, attempt: int) -> str:
     """Name the result of one attempt."""
     return f"{tenant}/{job_id}/{attempt}/result"
+
+
+def webhook_key(event_id: str) -> str:
+    """Name the body of a webhook that is too large for a record."""
+    return f"{_WEBHOOKS}/{event_id}"
+
+
+def is_webhook_key(key: str) -> bool:
+    """Tell whether `webhook_key` made it; a tenant of that name has longer keys."""
+    owner, _, event_id = key.partition("/")
+    return owner == _WEBHOOKS and "/" not in event_id
 
 
 class BlobWriter(Protocol):

@@ -1,5 +1,6 @@
 """The janitor and the gauges: what no row names goes, what the tables hold is shown."""
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest_asyncio
 
 from schemas import events as ev
 from schemas.ids import uuid7
-from streams.blobs.base import result_key, source_key
+from streams.blobs.base import result_key, source_key, webhook_key
 from streams.blobs.disk import DiskBlobs
 from streams.gauges import Gauges
 from streams.janitor import Janitor
@@ -96,3 +97,17 @@ async def test_gauges_show_what_the_tables_hold(desk: Desk) -> None:
     assert value("parsewire_unfinished_jobs_without_timer") == 0
     assert value("parsewire_outbox_events") == 3
     assert value("parsewire_outbox_oldest_seconds") == 5
+
+
+async def test_a_webhooks_body_is_kept_as_long_as_its_record(desk: Desk, tmp_path: Path) -> None:
+    blobs = DiskBlobs(tmp_path / "blobs")
+    hook, stray = webhook_key(uuid7()), source_key("webhooks", uuid7())
+    for key in (hook, stray):
+        await blobs.put(key, b"x")
+    # Any other blob that no row names goes after a day.
+    week = DiskBlobs(tmp_path / "blobs", clock=lambda: time.time() + 7 * 86_400 - 60)
+    assert await Janitor(desk.tables, week).remove_orphans() == 1
+    assert await keys(blobs) == {hook}
+    later = DiskBlobs(tmp_path / "blobs", clock=lambda: time.time() + 7 * 86_400 + 60)
+    assert await Janitor(desk.tables, later).remove_orphans() == 1
+    assert await keys(blobs) == set()

@@ -1,0 +1,114 @@
+"""A webhook's body: its raw bytes, capped while they come, and bounded over all requests."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiohttp import web
+
+from schemas.errors import Code
+from services.gateway.body import CHUNK_BYTES, Body
+from services.gateway.parts import Limits
+from services.gateway.problems import RefusedError
+
+_SMALL_BYTES = 1 << 16
+"""What a body may have beside the shared room: the webhooks of honest vendors are small."""
+
+_RETRY_AFTER_SECONDS = 1
+
+
+class Room:
+    """How many bodies, and bytes of large ones, are held at once by those not yet answered."""
+
+    def __init__(self, most_bodies: int, most_bytes: int) -> None:
+        self._bodies = most_bodies
+        self._bytes = most_bytes
+
+    @contextmanager
+    def place(self) -> Iterator["Place"]:
+        """Hold a place for one body; raise RefusedError(OVERLOADED) where none is free."""
+        if self._bodies == 0:
+            raise _overloaded()
+        self._bodies -= 1
+        place = Place(self)
+        try:
+            yield place
+        finally:
+            self._bodies += 1
+            self._bytes += place.taken
+
+    def take(self, size: int) -> None:
+        """Take bytes; raise RefusedError(OVERLOADED) where there are not so many left."""
+        if size > self._bytes:
+            raise _overloaded()
+        self._bytes -= size
+
+
+class Place:
+    """One body's share of the room."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.taken = 0
+
+    def grow(self, size: int) -> None:
+        """Take what a body of `size` bytes needs and has not got; raises as `Room.take` does."""
+        more = size - _SMALL_BYTES - self.taken
+        if more > 0:
+            self._room.take(more)
+            self.taken += more
+
+
+def check_coding(request: web.Request) -> None:
+    """Refuse a packed body.
+
+    The signature stands over the bytes as they were sent, but senders that pack sign before they
+    do so, or after; no vendor we know packs, and a packed bomb costs a stranger nothing.
+    """
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise RefusedError(
+            Code.UNSUPPORTED_MEDIA_TYPE,
+            "a webhook has no Content-Encoding",
+            headers={"Accept-Encoding": "identity"},
+            members={"accepted": ["identity"]},
+        )
+
+
+async def read_raw(request: web.Request, limits: Limits, place: Place, most_bytes: int) -> bytes:
+    """Read the body as it is on the wire; raise RefusedError 413, 408, 400 or 503."""
+    length = request.content_length
+    if length is not None and length > most_bytes:
+        raise _too_large(most_bytes)
+    body = Body(request, limits)
+    await body.begin()
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await body.read():
+        size += len(chunk)
+        if size > most_bytes:
+            raise _too_large(most_bytes)
+        place.grow(size)
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def webhook_limits(limits: Limits, most_bytes: int) -> Limits:
+    """Give the limits of a webhook's sender: its own size, and time as every sender has it."""
+    # One chunk above it, so that the refusal is worded here.
+    return Limits(most_bytes + CHUNK_BYTES, limits.idle_seconds, limits.total_seconds, 0)
+
+
+def _too_large(most_bytes: int) -> RefusedError:
+    return RefusedError(
+        Code.TOO_LARGE,
+        f"a webhook may have {most_bytes} bytes",
+        members={"max_webhook_bytes": most_bytes},
+    )
+
+
+def _overloaded() -> RefusedError:
+    return RefusedError(
+        Code.OVERLOADED,
+        "too many webhooks are under way",
+        headers={"Retry-After": str(_RETRY_AFTER_SECONDS)},
+    )

@@ -1,0 +1,166 @@
+"""Webhooks: verified over their raw bytes, published, then 202; no table on this path."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+from aiohttp import web
+
+from schemas import codec
+from schemas.errors import Code, ParsewireError, PermanentError
+from schemas.events import BlobRef, Event, WebhookReceived
+from schemas.http import WebhookBody
+from schemas.signatures import Headers, Refusal
+from schemas.topics import WEBHOOKS_RECEIVED
+from schemas.webhook_source import Source
+from services.gateway.address_limit import AddressLimit
+from services.gateway.answers import answer
+from services.gateway.parts import TRACEPARENT, Parts
+from services.gateway.problems import DisconnectedError, RefusedError
+from services.gateway.webhook_body import Room, check_coding, read_raw, webhook_limits
+from services.gateway.webhook_health import Tally, show_all
+from streams.blobs.base import webhook_key
+from streams.bus.base import Outgoing
+from streams.metrics import WEBHOOKS, Recorder
+
+log = structlog.get_logger(__name__)
+
+_MOST_AT_ONCE = 1024
+_LARGE_BODIES_AT_ONCE = 4
+_OFF_LOOP_BYTES = 1 << 17
+"""Hashing and reading more than this would hold up every other request."""
+
+_UNKNOWN = "unknown"
+
+
+class Webhooks:
+    """Takes webhooks of every source, from any address."""
+
+    def __init__(self, parts: Parts, monotonic: Callable[[], float]) -> None:
+        self._parts = parts
+        hooks = parts.webhooks
+        self._sources = hooks.sources
+        self._most_bytes = hooks.max_bytes
+        self._clock = hooks.clock
+        self._limits = webhook_limits(parts.limits, hooks.max_bytes)
+        self._addresses = AddressLimit(hooks.per_second, monotonic)
+        self._room = Room(_MOST_AT_ONCE, _LARGE_BODIES_AT_ONCE * hooks.max_bytes)
+        self._tallies = {name: Tally() for name in hooks.sources}
+
+    async def receive(self, request: web.Request) -> web.Response:
+        """Take one webhook, and answer 202 once the broker has acknowledged it."""
+        name = request.match_info["source"]
+        source = self._sources.get(name)
+        label = name if source is not None else _UNKNOWN
+        recorder = self._parts.recorder
+        try:
+            event_id = await self._take(request, source)
+        except ParsewireError as error:
+            self._refused(recorder, label, error.code.value)
+            raise
+        except DisconnectedError:
+            self._refused(recorder, label, "disconnected")
+            raise
+        except Exception:
+            self._refused(recorder, label, Code.INTERNAL_ERROR.value)
+            raise
+        recorder.add(WEBHOOKS, source=label, outcome="accepted")
+        self._tallies[label].accept(self._clock())
+        return answer(WebhookBody(event_id), status=202)
+
+    async def show_health(self, _request: web.Request) -> web.Response:
+        """Tell how each source is configured, and what it was sent since the start."""
+        return answer(show_all(self._sources, self._tallies, self._clock()))
+
+    async def _take(self, request: web.Request, source: Source | None) -> str:
+        if wait_seconds := self._addresses.take(request.remote):
+            raise _too_many(wait_seconds)
+        if source is None:
+            raise RefusedError(Code.NOT_FOUND, "there is no such webhook source")
+        if not source.takes(request.headers.get("Content-Type", "")):
+            raise _wrong_type(source)
+        check_coding(request)
+        with self._room.place() as place:
+            content = await read_raw(request, self._limits, place, self._most_bytes)
+            headers = source.kept(request.raw_headers)
+            judged = await self._judge(source, headers, content)
+            if isinstance(judged, Refusal):
+                log.info("webhook_refused", source=source.name, reason=judged.value)
+                raise _unauthorized()
+            event_id, subject = judged
+            received = WebhookReceived(source.name, subject, headers, content)
+            await self._publish(event_id, received, request[TRACEPARENT])
+        log.debug("webhook_taken", source=source.name, event_id=event_id, subject=subject)
+        return event_id
+
+    async def _judge(
+        self, source: Source, headers: Headers, content: bytes
+    ) -> tuple[str, str] | Refusal:
+        now = self._clock()
+        if len(content) > _OFF_LOOP_BYTES:
+            return await asyncio.to_thread(_judged, source, headers, content, now)
+        return _judged(source, headers, content, now)
+
+    async def _publish(self, event_id: str, received: WebhookReceived, traceparent: str) -> None:
+        """Send it; one that no record can hold goes to a blob, and the record says which."""
+        try:
+            await self._send(event_id, received, traceparent)
+        except PermanentError as error:
+            if error.code is not Code.RECORD_TOO_LARGE:
+                raise
+            blob = await self._parts.blobs.put(webhook_key(event_id), received.content)
+            await self._send(event_id, _by_reference(received, blob), traceparent)
+
+    async def _send(self, event_id: str, received: WebhookReceived, traceparent: str) -> None:
+        moment = datetime.fromtimestamp(self._clock(), UTC)
+        event = Event(event_id, self._parts.webhooks.event_source, moment, received, traceparent)
+        value, headers = codec.encode(event)
+        key = received.subject.encode()
+        await self._parts.producer.send(Outgoing(WEBHOOKS_RECEIVED.name, key, value, headers))
+
+    def _refused(self, recorder: Recorder, label: str, outcome: str) -> None:
+        recorder.add(WEBHOOKS, source=label, outcome=outcome)
+        if label in self._tallies:
+            self._tallies[label].refuse(self._clock())
+
+
+def _judged(
+    source: Source, headers: Headers, content: bytes, unix_seconds: float
+) -> tuple[str, str] | Refusal:
+    """Give the event's id and subject, or why the request is not taken."""
+    credential = source.verify(headers, content, unix_seconds)
+    if isinstance(credential, Refusal):
+        return credential
+    return source.event_of(credential.scheme, headers, content)
+
+
+def _by_reference(received: WebhookReceived, blob: BlobRef) -> WebhookReceived:
+    return WebhookReceived(received.webhook, received.subject, received.headers, b"", blob)
+
+
+def _too_many(wait_seconds: float) -> RefusedError:
+    return RefusedError(
+        Code.TOO_MANY_REQUESTS,
+        "too many webhooks come from this address",
+        headers={"Retry-After": str(math.ceil(wait_seconds))},
+    )
+
+
+def _wrong_type(source: Source) -> RefusedError:
+    return RefusedError(
+        Code.UNSUPPORTED_MEDIA_TYPE,
+        "this source sends another Content-Type",
+        members={"accepted": list(source.content_types)},
+    )
+
+
+def _unauthorized() -> RefusedError:
+    """Refuse without a word of why: a stranger who tries signatures learns nothing."""
+    return RefusedError(
+        Code.UNAUTHORIZED,
+        "the webhook is refused",
+        headers={"WWW-Authenticate": "Signature"},
+        members={"title": "Refused", "advice": "The gateway's log has the reason."},
+    )
