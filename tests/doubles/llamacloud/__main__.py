@@ -5,8 +5,7 @@ import asyncio
 import contextlib
 
 from tests.doubles.llamacloud.behaviour import Behaviour
-from tests.doubles.llamacloud.cloud import OPERATIONS
-from tests.doubles.llamacloud.faults import ANY, CALL_FAULTS, WEBHOOK, Fault
+from tests.doubles.llamacloud.faults import ANY, CALL_FAULTS, OPERATIONS, WEBHOOK, Fault
 from tests.doubles.llamacloud.server import open_llama_cloud
 
 DEFAULT_PORT = 8765

@@ -9,7 +9,7 @@ from typing import Any
 from tests.doubles.llamacloud.behaviour import Behaviour, Call, Delivery
 from tests.doubles.llamacloud.catalogue import Status
 from tests.doubles.llamacloud.content import Plan
-from tests.doubles.llamacloud.faults import ANY, WEBHOOK, Deck, Fault, Injection, Meter
+from tests.doubles.llamacloud.faults import OPERATIONS, Deck, Fault, Injection, Meter
 from tests.doubles.llamacloud.jobs import Hook, Job, JobStore
 from tests.doubles.llamacloud.storage import PlanCard, Plans, Presigned, StoredFile, Suits
 from tests.doubles.llamacloud.webhooks import Courier
@@ -36,6 +36,7 @@ class LlamaCloud:
         self.hooks: dict[str, dict[str, Any]] = {}
         self.presigned: dict[str, Presigned] = {}
         self.calls: list[Call] = []
+        self.crashes: list[Exception] = []
         self.closing = asyncio.Event()
         self.plans = Plans()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -218,11 +219,3 @@ class LlamaCloud:
         await asyncio.sleep(seconds)
         if job.id in self.jobs:
             self.bill(job.id)
-
-
-OPERATIONS = frozenset(
-    {"upload_file", "list_files", "get_file", "file_content", "delete_file", "download"}
-    | {"create", "parse_upload", "get", "list", "cancel", "delete", "versions"}
-    | {"create_hook", "get_hook", "list_hooks", "page_hooks", "update_hook", "delete_hook"}
-    | {ANY, WEBHOOK}
-)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 PDF_PAGE = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
-AUDIO_OR_UNKNOWN = frozenset({".exe", ".dll", ".bin", ".iso", ".dmg"})
+MOST_TARGET_PAGES = 100_000
+UNSUPPORTED = frozenset({".exe", ".dll", ".bin", ".iso", ".dmg"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def extension(name: str) -> str:
 
 def trouble_with(name: str, content: bytes) -> str | None:
     """Give the error message of a document that cannot be parsed, or None."""
-    if extension(name) in AUDIO_OR_UNKNOWN:
+    if extension(name) in UNSUPPORTED:
         return f"UNSUPPORTED_FILE_TYPE: {extension(name)} files are not supported"
     if extension(name) == ".pdf" and b"%PDF-" not in content[:1024]:
         return "PDF_IS_BROKEN: The PDF file is broken and could not be read"
@@ -71,7 +72,10 @@ def numbers_of(target: str) -> list[int]:
     numbers: list[int] = []
     for part in target.split(","):
         first, dash, last = part.strip().partition("-")
-        numbers += range(int(first), (int(last) if dash else int(first)) + 1)
+        start, stop = int(first), int(last if dash else first) + 1
+        if stop - start > MOST_TARGET_PAGES:
+            raise ValueError(target)
+        numbers += range(start, stop)
     if not numbers or min(numbers) < 1 or len(set(numbers)) != len(numbers):
         raise ValueError(target)
     return numbers

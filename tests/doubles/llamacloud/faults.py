@@ -71,6 +71,13 @@ WEBHOOK_FAULTS = frozenset(Fault) - CALL_FAULTS
 
 ANY = "*"
 WEBHOOK = "webhook"
+DOWNLOAD = "download"
+EVERY_CALL = frozenset(
+    {"upload_file", "list_files", "get_file", "file_content", "delete_file"}
+    | {"create", "parse_upload", "get", "list", "cancel", "delete", "versions"}
+    | {"create_hook", "get_hook", "list_hooks", "page_hooks", "update_hook", "delete_hook"}
+)
+OPERATIONS = EVERY_CALL | {DOWNLOAD, ANY, WEBHOOK}
 
 
 @dataclass(slots=True)
@@ -114,7 +121,7 @@ class Deck:
     def draw(self, operation: str, among: Iterable[Fault], subject: Any = None) -> Injection | None:
         """Draw what goes wrong with this operation, among these faults, if anything."""
         wanted = frozenset(among)
-        names = {operation} if operation in {WEBHOOK, "download"} else {operation, ANY}
+        names = {operation} if operation in {WEBHOOK, DOWNLOAD} else {operation, ANY}
         for card in self.cards:
             if card.operation not in names or card.fault not in wanted or card.spent():
                 continue

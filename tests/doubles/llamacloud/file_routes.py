@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from aiohttp import BodyPartReader, web
 
-from tests.doubles.llamacloud.checks import flaw
 from tests.doubles.llamacloud.jobs import iso
 from tests.doubles.llamacloud.replies import CALL, CLOUD, refuse
+from tests.doubles.llamacloud.shape import flaw
 from tests.doubles.llamacloud.storage import StoredFile
 
 PURPOSES = frozenset({"user_data", "parse", "extract", "split", "classify", "sheet", "agent_app"})

@@ -5,10 +5,11 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.doubles.llamacloud.checks import flaw, hook_flaws
+from tests.doubles.llamacloud.checks import hook_flaws
 from tests.doubles.llamacloud.jobs import iso
 from tests.doubles.llamacloud.parse_routes import body_of, page_of
 from tests.doubles.llamacloud.replies import CLOUD, refuse
+from tests.doubles.llamacloud.shape import flaw
 
 FIELDS = ("webhook_url", "webhook_events", "webhook_headers", "webhook_output_format")
 
@@ -38,7 +39,7 @@ async def checked(request: web.Request) -> dict[str, Any]:
     """Read a configuration, or refuse it."""
     body = await body_of(request)
     public_only = request.app[CLOUD].behaviour.public_hooks_only
-    found = hook_flaws(body, ("body",), public_only=public_only)
+    found = hook_flaws(body, public_only=public_only)
     if not found and body.get("webhook_events") == []:
         loc = ("body", "webhook_events")
         found = [flaw("too_short", loc, "List should have at least 1 item", [])]

@@ -9,15 +9,17 @@ from typing import Any
 from aiohttp import web
 
 from tests.doubles.llamacloud.catalogue import ENDS, EXPANDS, LATEST, NOT_ON_FAST, VERSIONS, Status
-from tests.doubles.llamacloud.checks import flaw, flaws_of
+from tests.doubles.llamacloud.checks import flaws_of
 from tests.doubles.llamacloud.faults import WEBHOOK, Fault
 from tests.doubles.llamacloud.file_routes import read_form
 from tests.doubles.llamacloud.jobs import Hook, Job, hook_from
 from tests.doubles.llamacloud.replies import CALL, CLOUD, refuse
 from tests.doubles.llamacloud.results import answer
+from tests.doubles.llamacloud.shape import flaw
 
 RESULT_NOT_FOUND = "Result not found. Check job status to see if it has completed."
 NO_MARKDOWN = "Markdown expansion is not available for FAST tier jobs."
+SOURCE_FILE_SECONDS = 48 * 3600
 DEFAULT_PAGE_SIZE = 20
 MOST_PAGE_SIZE = 1000
 
@@ -32,9 +34,9 @@ async def create(request: web.Request) -> web.Response:
         name, content = str(url).rpartition("/")[2] or "document", str(url).encode()
         return await submit(request, name, content, options)
     request[CALL].file_id = file_id
-    if file_id not in cloud.files:
+    file = cloud.files.get(file_id)
+    if file is None or file.created_at + SOURCE_FILE_SECONDS <= cloud.clock():
         refuse(404, "Source file not found in storage")
-    file = cloud.files[file_id]
     return await submit(request, file.name, file.content, options)
 
 

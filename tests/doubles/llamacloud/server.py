@@ -48,6 +48,8 @@ async def open_llama_cloud(
     finally:
         await cloud.close()
         await runner.cleanup()
+    if cloud.crashes:
+        raise ExceptionGroup("the double of LlamaCloud broke", cloud.crashes)
 
 
 @web.middleware
@@ -73,6 +75,11 @@ async def write_down(request: web.Request, handler: Handler) -> web.StreamRespon
         answer = web.Response()
         if request.transport is not None:
             request.transport.abort()
+    except ConnectionError:
+        raise  # the caller went away
+    except Exception as error:
+        cloud.crashes.append(error)
+        raise
     finally:
         cloud.notify()
     return answer

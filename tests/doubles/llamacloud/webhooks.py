@@ -33,7 +33,10 @@ class Event:
 
 def sign(body: bytes, secret: str) -> str:
     """Give the value of LC-Signature for a raw body."""
-    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return (
+        "sha256="
+        + hmac.new(secret.encode("utf-8", "surrogatepass"), body, hashlib.sha256).hexdigest()
+    )
 
 
 def envelope(event: Event) -> dict[str, Any]:
@@ -204,5 +207,5 @@ class Courier:
             ) as answer:
                 await answer.read()
                 delivery.status = answer.status
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             delivery.error = f"{type(error).__name__}: {error}"
