@@ -105,11 +105,18 @@ async def _run_roles(process: Process, only: frozenset[str], stopping: asyncio.E
     settings, recorder = process.settings, process.recorder
     runners: list[Runner] = []
     progresses: list[Progress] = []
-    async with _open_grounds(process, only) as grounds, asyncio.TaskGroup() as group:
+    async with (
+        _open_grounds(process, only) as grounds,
+        # Outside the group: when one of its tasks fails, all are cancelled at once, and the
+        # runners go on for as long as they drain.
+        process.leases.renewed() as renewing,
+        asyncio.TaskGroup() as group,
+    ):
         background = [
             group.create_task(coroutine, name=name)
             for name, coroutine in _background(process, only, progresses)
         ]
+        background.append(group.create_task(_outlive(renewing)))
         for ground, limit in grounds:
             progress = Progress(ground.name, recorder, stall_seconds=settings.stall_seconds)
             progresses.append(progress)
@@ -133,6 +140,11 @@ async def _run_roles(process: Process, only: frozenset[str], stopping: asyncio.E
             await asyncio.wait(running)
         for task in background:
             task.cancel()
+
+
+async def _outlive(renewing: asyncio.Task[None]) -> None:
+    """Pass on the defect that ends it; leave it alone when this is cancelled."""
+    await asyncio.shield(renewing)
 
 
 @asynccontextmanager
@@ -178,8 +190,6 @@ def _background(
         ("loop", watch_loop(recorder)),
         ("progress", watch_progress(progresses)),
     ]
-    if "parse" in only:
-        found.append(("leases", process.leases.run()))
     if "sweeper" in only:
         sweeper = Sweeper(
             tables, settings.timings(), recorder, every_seconds=settings.sweep_seconds

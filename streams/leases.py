@@ -1,7 +1,8 @@
 """Leases: what this process works on, renewed by one statement a second."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import orjson
@@ -43,6 +44,16 @@ class Leases:
     def release(self, key: Key) -> None:
         """Stop renewing."""
         self._held.pop(key, None)
+
+    @asynccontextmanager
+    async def renewed(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Renew as long as this is open; the task given ends early by a defect alone."""
+        renewing = asyncio.create_task(self.run(), name="leases")
+        try:
+            yield renewing
+        finally:
+            renewing.cancel()
+            await asyncio.wait({renewing})
 
     async def run(self) -> None:
         """Renew until cancelled; trouble of the tables only delays."""
