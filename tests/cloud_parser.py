@@ -1,7 +1,7 @@
 """LlamaParse against the double of LlamaCloud: its gate, its documents, its way as one parse."""
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -25,9 +25,11 @@ class OpenGate:
     def __init__(self) -> None:
         self.entered: list[str] = []
         self.noted: list[tuple[str, Code | None]] = []
+        self.on_enter: dict[str, Callable[[], object]] = {}
 
     async def enter(self, operation: str) -> None:
         self.entered.append(operation)
+        self.on_enter.get(operation, bool)()
 
     async def note(self, operation: str, failure: Code | None) -> None:
         self.noted.append((operation, failure))

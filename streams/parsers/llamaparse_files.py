@@ -39,13 +39,13 @@ async def download_result(
     if found == (None, None):
         raise TransientError(Code.VENDOR_FAILED, "LlamaParse names no file of the result")
     markdown, text = [
-        None if file is None else await _load(calls, file, call_seconds, largest_bytes)
+        None if file is None else (file, await _load(calls, file, call_seconds, largest_bytes))
         for file in found
     ]
     return replace(
         answer,
-        markdown=None if markdown is None else await asyncio.to_thread(_markdown, markdown),
-        text=None if text is None else await asyncio.to_thread(_text, text),
+        markdown=None if markdown is None else await asyncio.to_thread(_markdown, *markdown),
+        text=None if text is None else await asyncio.to_thread(_text, *text),
     )
 
 
@@ -73,24 +73,27 @@ async def _load(calls: Calls, file: ContentFile, call_seconds: float, largest_by
     return await calls.download(call)
 
 
-def _markdown(content: bytes) -> MarkdownResult:
+def _markdown(file: ContentFile, content: bytes) -> MarkdownResult:
     """Read a file of pages, or, where it is the bare markdown, its only page."""
     if _is_json(content):
         return read_answer(content, MarkdownResult)
-    return MarkdownResult([MarkdownPage(1, markdown=_decode(content))])
+    return MarkdownResult([MarkdownPage(1, markdown=_bare(file, content))])
 
 
-def _text(content: bytes) -> TextResult:
+def _text(file: ContentFile, content: bytes) -> TextResult:
     if _is_json(content):
         return read_answer(content, TextResult)
-    return TextResult([TextPage(1, _decode(content))])
+    return TextResult([TextPage(1, _bare(file, content))])
 
 
 def _is_json(content: bytes) -> bool:
     return content.lstrip()[:1] == b"{"
 
 
-def _decode(content: bytes) -> str:
+def _bare(file: ContentFile, content: bytes) -> str:
+    """Read bare text of the size that was told: an error page of some proxy is no result."""
+    if len(content) != file.size_bytes:
+        raise UnexpectedAnswerError("a file of another size")
     try:
         return content.decode()
     except UnicodeDecodeError:

@@ -61,21 +61,21 @@ class Results:
 
     async def _result(self, job_id: str) -> ResultAnswer:
         try:
-            answer = await self._get(job_id, _INLINE_PARTS)
+            answer = await self._get(job_id, _INLINE_PARTS, self.inline_bytes)
         except OversizeError:
-            answer = await self._get(job_id, FILE_PARTS)
+            answer = await self._get(job_id, FILE_PARTS, INLINE_BYTES)
             self._refuse_unfinished(answer)
             return await download_result(self.calls, answer, self.call_seconds, self.largest_bytes)
         self._refuse_unfinished(answer)
         return answer
 
-    async def _get(self, job_id: str, parts: Sequence[str]) -> ResultAnswer:
+    async def _get(self, job_id: str, parts: Sequence[str], limit_bytes: int) -> ResultAnswer:
         """Ask until the result is there; where the tier has no markdown, for the text alone."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.call_seconds
         waits = iter(NOT_YET_WAITS_SECONDS)
         while True:
-            answer = await self._ask(job_id, parts)
+            answer = await self._ask(job_id, parts, limit_bytes)
             if isinstance(answer, ResultAnswer):
                 return answer
             if answer.status == 400:
@@ -88,7 +88,9 @@ class Results:
                 raise TransientError(Code.VENDOR_LOST, "LlamaParse does not have the job's result")
             await self.sleep(wait)
 
-    async def _ask(self, job_id: str, parts: Sequence[str]) -> ResultAnswer | Refusal:
+    async def _ask(
+        self, job_id: str, parts: Sequence[str], limit_bytes: int
+    ) -> ResultAnswer | Refusal:
         call = Call(
             "fetch",
             "GET",
@@ -96,7 +98,7 @@ class Results:
             self.call_seconds,
             query=[("expand", ",".join((*parts, *_ALWAYS)))],
             expected=frozenset({400, 404}),
-            limit_bytes=self.inline_bytes,
+            limit_bytes=limit_bytes,
         )
         return await self.calls.ask(call, ResultAnswer)
 
