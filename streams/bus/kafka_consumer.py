@@ -92,20 +92,23 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     async def seek(self, partition: Partition, offset: int) -> None:
         """Read on from `offset`; raise StaleLogError when it is beyond the log's end."""
         tp = self._named(partition)
-        if offset > self._ends.get(tp, -1):
+        end = self._ends.get(tp, -1)
+        if offset > end:
             async with answered(f"end of {partition}", self._call_timeout):
-                self._ends[tp] = await log_end(self._client, tp)
-        if offset > self._ends[tp]:
-            raise StaleLogError(f"{partition} ends at {self._ends[tp]}, before the stored {offset}")
+                end = await log_end(self._client, tp)
+        if offset > end:
+            raise StaleLogError(f"{partition} ends at {end}, before the stored {offset}")
         self._move(tp, offset)
 
     async def seek_to_start(self, partition: Partition) -> None:
         """Read on from the first record that the log still has."""
         tp = self._named(partition)
-        if tp not in self._starts:
+        # Held here: a rebalance empties what the consumer knows while the broker is asked.
+        start = self._starts.get(tp)
+        if start is None:
             async with answered(f"start of {partition}", self._call_timeout):
-                self._starts.update(await self._client.beginning_offsets([tp]))
-        self._move(tp, self._starts[tp])
+                start = (await self._client.beginning_offsets([tp]))[tp]
+        self._move(tp, start)
 
     async def commit(self, positions: Mapping[Partition, int]) -> None:
         """Tell the group the next offsets; partitions no longer assigned are left out.

@@ -5,12 +5,14 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from aiokafka import TopicPartition
 
 from schemas.errors import Code, PermanentError, TransientError
 from schemas.topics import MAX_RECORD_BYTES
 from streams.bus.base import Lag, Outgoing, Partition
 from streams.bus.kafka import KafkaBus
 from streams.bus.kafka_calls import stop_client, thin_client_logs
+from streams.bus.kafka_consumer import KafkaConsumer
 from streams.bus.kafka_lag import ReadingAges
 from streams.bus.kafka_producer import ByteBudget, KafkaProducer
 
@@ -43,6 +45,39 @@ async def test_a_send_has_its_own_deadline_and_frees_its_bytes() -> None:
     assert "outcome unknown" in str(outcomes[0])
     assert client.sent == 1, "the second never had room"
     assert budget.free_bytes == 100
+
+
+class RebalancingClient:
+    """A consumer whose partitions are taken away while the broker is asked for their start."""
+
+    def __init__(self) -> None:
+        self.consumer: KafkaConsumer | None = None
+        self.moves: list[tuple[TopicPartition, int]] = []
+
+    async def beginning_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        if self.consumer is not None:
+            await self.consumer.on_partitions_revoked(set(tps))
+        return dict.fromkeys(tps, 7)
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        self.moves.append((tp, offset))
+
+
+async def test_a_rebalance_while_a_start_is_asked_for_breaks_nothing() -> None:
+    async def noted(partitions: frozenset[Partition]) -> None:
+        assert not partitions
+
+    client = RebalancingClient()
+    client.consumer = KafkaConsumer(
+        client,
+        topic_prefix="p.",
+        call_timeout_seconds=5,
+        on_assigned=noted,
+        on_revoked=noted,
+        clock=lambda: 0.0,
+    )
+    await client.consumer.seek_to_start(HERE)
+    assert client.moves == [(TopicPartition("p.letters", 0), 7)]
 
 
 async def test_bytes_are_given_first_come_first_served() -> None:
