@@ -187,7 +187,7 @@ def load_settings() -> Settings:
         raise ConfigError("\n".join(lines)) from None
     if settings.mode == "mock" and settings.env == "production":
         raise ConfigError(f"{PREFIX}MODE=mock is refused while {PREFIX}ENV=production: use 'local'")
-    if settings.mode in ("real", "hybrid") and settings.llamaparse_api_key is None:
+    if settings.mode in ("real", "hybrid") and not settings.llamaparse_api_key:
         raise ConfigError(
             f"{PREFIX}MODE={settings.mode} needs {PREFIX}LLAMAPARSE_API_KEY, or use 'local'"
         )

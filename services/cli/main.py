@@ -6,7 +6,15 @@ import typer
 
 from schemas.errors import ParsewireError
 from services.child import EXIT_CONFIG, WrongConfigurationError
-from services.cli import demo, job_verbs, process_verbs, submit, table_verbs, up
+from services.cli import (
+    demo,
+    job_verbs,
+    process_verbs,
+    service_verbs,
+    submit,
+    table_verbs,
+    up,
+)
 from services.cli.client import GatewayError
 from services.cli.terminal import FAILED, CommandError, say
 from services.config import ConfigError, load_settings
@@ -39,6 +47,7 @@ for _verb in (
 APP.add_typer(table_verbs.KEYS, name="keys")
 APP.add_typer(table_verbs.DEAD_LETTERS, name="dead-letters")
 APP.add_typer(table_verbs.PROCESSORS_APP, name="processors")
+APP.add_typer(service_verbs.SERVICES, name="services")
 
 
 def main() -> None:

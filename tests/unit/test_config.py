@@ -62,6 +62,18 @@ def test_production_refuses_the_mock(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
 
+@pytest.mark.parametrize("mode", ["real", "hybrid"])
+def test_the_cloud_needs_a_key(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARSEWIRE_MODE", mode)
+    for key in (None, ""):
+        if key is not None:
+            monkeypatch.setenv("PARSEWIRE_LLAMAPARSE_API_KEY", key)
+        with pytest.raises(ConfigError, match="needs PARSEWIRE_LLAMAPARSE_API_KEY"):
+            load_settings()
+    monkeypatch.setenv("PARSEWIRE_LLAMAPARSE_API_KEY", "llx-1")
+    assert load_settings().mode == mode
+
+
 def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARSEWIRE_API_KEY", "pw_secret")
     assert "pw_secret" not in repr(load_settings())
