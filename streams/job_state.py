@@ -20,6 +20,7 @@ from streams.tables.base import Transaction
 
 _INPUTS = get_args(JobInput)
 _SOURCE = "/parsewire/job_state"
+_FAILED = (State.FAILED_PARSE, State.RETRY_WAIT)
 
 
 @dataclass(slots=True)
@@ -28,6 +29,8 @@ class _Changes:
 
     before: dict[str, Job]
     jobs: dict[str, Job]
+    clock: Clock
+    moment: datetime
     history: list[dict[str, Any]] = field(default_factory=list)
     steps: dict[str, int | None] = field(default_factory=dict)
     erasures: list[dict[str, Any]] = field(default_factory=list)
@@ -56,20 +59,21 @@ class JobState:
         seen = {row["event_id"] for row in await tx.all("jobs.seen_events", ids=ids)}
         job_ids = orjson.dumps(list({key_of(event.body) for event in events})).decode()
         before = {row["id"]: from_row(row) for row in await tx.all("jobs.by_ids", ids=job_ids)}
-        changes = _Changes(before, dict(before))
         clock = Clock(tx.now_ms, self._chance, self._timings)
+        moment = datetime.fromtimestamp(tx.now_ms / 1000, UTC)
+        changes = _Changes(before, dict(before), clock, moment)
         for event in events:
             if event.id not in seen:
                 seen.add(event.id)
-                _apply(changes, event, clock)
+                _apply(changes, event)
         await _write(tx, changes)
         await tx.run("outbox.remove_seen", ids=ids)
 
 
-def _apply(changes: _Changes, event: Event, clock: Clock) -> None:
+def _apply(changes: _Changes, event: Event) -> None:
     body: Any = event.body
     job = changes.jobs.get(body.job_id)
-    outcome = move(job, body, clock)
+    outcome = move(job, body, changes.clock)
     if isinstance(outcome, Ignored) or job is None:
         reason = outcome.reason if isinstance(outcome, Ignored) else "no such job"
         changes.history.append(_line(event, event.id, ignored=reason))
@@ -78,47 +82,41 @@ def _apply(changes: _Changes, event: Event, clock: Clock) -> None:
     changes.steps[job.id] = outcome.step_due_ms
     if outcome.erase_due_ms is not None:
         changes.erasures.append({"job_id": job.id, "kind": "erase", "due_ms": outcome.erase_due_ms})
-    _record(changes, event, job, outcome, clock)
+    _record(changes, event, job, outcome)
 
 
-def _record(changes: _Changes, event: Event, job: Job, moved: Moved, clock: Clock) -> None:
+def _record(changes: _Changes, event: Event, job: Job, moved: Moved) -> None:
     """Write a history line and a JobMoved for each state that the job went through."""
     state = job.state
+    trace = event.traceparent or job.traceparent
     for step, target in enumerate(moved.through):
         line_id = event.id if step == 0 else sibling_id(event.id, target)
         changes.history.append(_line(event, line_id, from_state=state, to_state=target))
         changes.counts[state] = changes.counts.get(state, 0) - 1
         changes.counts[target] = changes.counts.get(target, 0) + 1
-        changes.outgoing.append(_moved_event(event, moved.job, state, target, clock.now_ms))
+        moved_id = sibling_id(event.id, "moved", target)
+        said = _said(moved.job, state, target)
+        changes.outgoing.append(Event(moved_id, _SOURCE, changes.moment, said, trace))
         state = target
     if state is State.UPLOADED:
-        changes.outgoing.append(
-            Event(
-                sibling_id(event.id, "offer"),
-                _SOURCE,
-                _moment(clock.now_ms),
-                offer(moved.job),
-                event.traceparent or job.traceparent,
-            )
-        )
+        offer_id = sibling_id(event.id, "offer")
+        offered = offer(moved.job)
+        changes.outgoing.append(Event(offer_id, _SOURCE, changes.moment, offered, trace))
 
 
-def _moved_event(event: Event, job: Job, source: State, target: State, now_ms: int) -> Event:
-    failed = target in (State.FAILED_PARSE, State.RETRY_WAIT)
-    body = JobMoved(
+def _said(job: Job, source: State, target: State) -> JobMoved:
+    return JobMoved(
         job_id=job.id,
         tenant=job.tenant,
         attempt=job.attempt,
         document_id=job.document_id,
-        from_state=source.value,
-        to_state=target.value,
-        code=job.error_code if failed else None,
+        from_state=str(source),
+        to_state=str(target),
+        code=job.error_code if target in _FAILED else None,
         parser=job.parser,
         pages=job.pages,
         result=job.result,
     )
-    trace = event.traceparent or job.traceparent
-    return Event(sibling_id(event.id, "moved", target), _SOURCE, _moment(now_ms), body, trace)
 
 
 def _line(
@@ -135,10 +133,10 @@ def _line(
         "job_id": body.job_id,
         "type": type_name(body),
         "attempt": body.attempt,
-        "from_state": from_state and from_state.value,
-        "to_state": to_state and to_state.value,
+        "from_state": from_state and str(from_state),
+        "to_state": to_state and str(to_state),
         "ignored": ignored,
-        "code": body.code if isinstance(body, ParseFailed | ParseDeferred) else None,
+        "code": body.code if isinstance(body, (ParseFailed, ParseDeferred)) else None,
         "message": body.message if isinstance(body, ParseFailed) else None,
         "event_ms": int(event.time.timestamp() * 1000),
     }
@@ -171,7 +169,3 @@ async def _write(tx: Transaction, changes: _Changes) -> None:
         [{"state": state.value, "change": by} for state, by in changes.counts.items() if by],
     )
     await put_events(tx, changes.outgoing)
-
-
-def _moment(now_ms: int) -> datetime:
-    return datetime.fromtimestamp(now_ms / 1000, UTC)

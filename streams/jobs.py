@@ -54,9 +54,9 @@ def moved_values(before: Job, after: Job) -> dict[str, Any]:
     result = after.result
     return {
         "id": after.id,
-        "state": after.state.value,
+        "state": str(after.state),
         "attempt": after.attempt,
-        "state_before": before.state.value,
+        "state_before": str(before.state),
         "attempt_before": before.attempt,
         "tries": after.tries,
         "losses": after.losses,

@@ -37,9 +37,8 @@ async def put_events(tx: Transaction, events: Iterable[Event]) -> None:
 
 
 def _row(event: Event) -> OutboxRow:
-    value, headers = codec.encode(event)
+    value, texts = codec.encode_text(event)
     topic = topic_of(event.body)
-    texts = [[name, raw.decode()] for name, raw in headers]
     return OutboxRow(
         event.id, topic.name, key_of(event.body), value, orjson.dumps(texts), topic.kept_until_seen
     )

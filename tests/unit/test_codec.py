@@ -78,6 +78,34 @@ def test_every_event_survives(event: ev.Event) -> None:
     assert codec.decode(value, headers) == event
 
 
+@given(events.filter(lambda event: not isinstance(event.body, ev.WebhookReceived)))
+def test_an_event_kept_as_text_is_the_record_that_is_sent(event: ev.Event) -> None:
+    value, texts = codec.encode_text(event)
+    assert (value, tuple((name, text.encode()) for name, text in texts)) == codec.encode(event)
+
+
+def test_the_headers_are_those_of_cloudevents() -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, 600_000, tzinfo=UTC)
+    there = moment.astimezone(timezone(timedelta(hours=2)))
+    for time, text in (
+        (moment, b"2026-01-02T03:04:05.600000+00:00"),
+        (there, b"2026-01-02T05:04:05.600000+02:00"),
+    ):
+        value, headers = codec.encode(
+            ev.Event("e1", "/test", time, ev.RetryDue("j", "t", 1), "00-x")
+        )
+        assert value == b'{"job_id":"j","tenant":"t","attempt":1}'
+        assert headers == (
+            ("ce_specversion", b"1.0"),
+            ("ce_id", b"e1"),
+            ("ce_source", b"/test"),
+            ("ce_type", b"com.parsewire.RetryDue"),
+            ("ce_time", text),
+            ("content-type", b"application/json"),
+            ("traceparent", b"00-x"),
+        )
+
+
 @given(events)
 def test_every_event_has_its_topic_and_key(event: ev.Event) -> None:
     assert topic_of(event.body) in TOPICS
