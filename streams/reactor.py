@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 SAY_BEGUN_SECONDS = 0.05
 """Work that ends sooner tells its begin with its end: one round over the bus in place of two."""
 
-Work = asyncio.Future[Body | None]
+Work = asyncio.Task[Body | None]
 
 
 class ReactorGround:
@@ -115,7 +115,7 @@ class ReactorGround:
         self._draining = False
 
     def _begin(self, attempt: Attempt) -> None:
-        work = asyncio.ensure_future(self._work(attempt))
+        work = asyncio.create_task(self._work(attempt))
         serving = asyncio.create_task(self._serve(attempt, work))
         self._held[serving] = work
         serving.add_done_callback(self._let_go)
@@ -138,7 +138,7 @@ class ReactorGround:
         self._bind(attempt)
         async with self._slots:
             if self._draining:
-                raise asyncio.CancelledError
+                raise _PutOffError
             self._busy += 1
             self._recorder.set(SLOTS_BUSY, self._busy, processor=self.name)
             started = self._clock()
@@ -178,13 +178,15 @@ class ReactorGround:
     async def _finish(self, attempt: Attempt, work: Work, lease: Lease) -> None:
         offer, poison = attempt.offer, None
         end: Body | None
-        if work.cancelled() or isinstance(work.exception(), AttemptLostError):
-            if lease.lost or not work.cancelled():
-                self._recorder.add(PROCESSED, processor=self.name, outcome="thrown_away")
-                await self._reactor.settle(offer, None, kept=False)
-                return
+        error = _error_of(work)
+        put_off = isinstance(error, _PutOffError)
+        if isinstance(error, AttemptLostError) or (put_off and lease.lost):
+            self._recorder.add(PROCESSED, processor=self.name, outcome="thrown_away")
+            await self._reactor.settle(offer, None, kept=False)
+            return
+        if put_off:
             end = ParseDeferred(offer.job_id, offer.tenant, offer.attempt, Code.SHUTDOWN)
-        elif (error := work.exception()) is not None:
+        elif error is not None:
             log.error("work_failed", processor=self.name, exc_info=error)
             end, poison = _poisoned(offer), repr(error)
         else:
@@ -207,6 +209,19 @@ class ReactorGround:
     def _bind(self, attempt: Attempt) -> None:
         offer = attempt.offer
         bind_message(attempt.record, attempt.event, job=offer.job_id, attempt=offer.attempt)
+
+
+class _PutOffError(Exception):
+    """The work was cut off by its ground, or not begun: nobody's fault, somebody else's turn."""
+
+
+def _error_of(work: Work) -> BaseException | None:
+    """Tell why the work has no result; what was cancelled by nobody here has a defect."""
+    if not work.cancelled():
+        return work.exception()
+    if work.cancelling():
+        return _PutOffError()
+    return asyncio.CancelledError("nobody asked for it")
 
 
 def _poisoned(offer: DocumentUploaded) -> ParseFailed:

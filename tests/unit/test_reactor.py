@@ -42,7 +42,7 @@ class Gate:
         self.allowed = asyncio.Event()
         self.allowed.set()
         self.settled: list[tuple[str, bool]] = []
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.parser = "p"
         self.spends = False
         self.resolved = True
@@ -280,6 +280,20 @@ async def test_a_bug_in_the_work_is_a_dead_letter_and_a_failed_job(desk: Desk) -
     assert "bug" not in ends[0].message
     (letter,) = await desk.rows("positions.letters", before=10, most=10)
     assert (letter["key_text"], letter["reason"]) == (job.id, "ZeroDivisionError('bug')")
+
+
+async def test_work_that_cancels_itself_has_a_bug_and_is_not_put_off(desk: Desk) -> None:
+    bench = Bench(desk)
+    bench.reactor.error = asyncio.CancelledError()
+    bench.reactor.open.set()
+    (job,), batch = await offers(desk, 1)
+    await bench.ground.handle(batch)
+    await bench.idle()
+    ends = [e.body for e in desk.said() if not isinstance(e.body, ev.ParseStarted)]
+    assert [type(end).__name__ for end in ends] == ["ParseFailed"]
+    (letter,) = await desk.rows("positions.letters", before=10, most=10)
+    assert letter["key_text"] == job.id
+    assert letter["reason"] == "CancelledError('nobody asked for it')"
 
 
 async def test_an_end_that_cannot_be_written_is_a_dead_letter_too(desk: Desk) -> None:
