@@ -158,5 +158,57 @@ class Gate(Protocol):
         ...
 
 
+class Reason(StrEnum):
+    """Why a document is sent where it is sent; a metric's label, too."""
+
+    MODE = "mode"
+    PLAIN_TEXT = "plain_text"
+    PREFERRED = "preferred"
+    SCAN = "scan"
+    ONLY_ONE = "only_one"
+    """No other parser of the deployment reads this media type."""
+    CIRCUIT_OPEN = "circuit_open"
+    RATE_SPENT = "rate_spent"
+    QUOTA_SPENT = "quota_spent"
+    TOO_LARGE = "too_large"
+    REFUSED = "refused"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRoute:
+    """A parser of this process serves."""
+
+    parser: Parser
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRoute:
+    """A parser elsewhere serves; `fallback` may where it cannot, unless the document is a scan."""
+
+    parser: RemoteParser
+    reason: Reason
+    fallback: Parser | None = None
+
+
+Route = LocalRoute | RemoteRoute
+
+
+class Routes(Protocol):
+    """Says which parser serves a document, and which one after a failure elsewhere."""
+
+    async def route(self, document: Document) -> Route:
+        """Choose; raise PermanentError where no parser of the deployment may serve it."""
+        ...
+
+    async def fall_back(self, document: Document, failed: Route, code: Code) -> LocalRoute | None:
+        """Give what serves after a failure elsewhere; None where nothing may stand in.
+
+        Never after a submission that may have created a job: two parsers would serve one attempt.
+        """
+        ...
+
+
 ChooseParser = Callable[[str], Parser]
 """Gives the parser that serves a media type; raises PermanentError(UNSUPPORTED_MEDIA_TYPE)."""

@@ -8,7 +8,6 @@ mock    the mock, for everything
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TypeVar
 
 import structlog
@@ -18,7 +17,15 @@ from schemas.events import Mode
 from streams.health import Health
 from streams.media import CSV, MARKDOWN, PDF, PLAIN
 from streams.metrics import ROUTES, Recorder
-from streams.parsers.base import Document, Parser, RemoteParser
+from streams.parsers.base import (
+    Document,
+    LocalRoute,
+    Parser,
+    Reason,
+    RemoteParser,
+    RemoteRoute,
+    Route,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -27,23 +34,6 @@ TEXTS = frozenset({PLAIN, MARKDOWN, CSV})
 P = TypeVar("P")
 
 LooksScanned = Callable[[Document], Awaitable[bool]]
-
-
-class Reason(StrEnum):
-    """Why a document is sent where it is sent; a metric's label, too."""
-
-    MODE = "mode"
-    PLAIN_TEXT = "plain_text"
-    PREFERRED = "preferred"
-    SCAN = "scan"
-    ONLY_ONE = "only_one"
-    """No other parser of the deployment reads this media type."""
-    CIRCUIT_OPEN = "circuit_open"
-    RATE_SPENT = "rate_spent"
-    QUOTA_SPENT = "quota_spent"
-    TOO_LARGE = "too_large"
-    REFUSED = "refused"
-    DOWN = "down"
 
 
 FALL_BACKS: dict[Code, Reason] = {
@@ -62,26 +52,6 @@ FALL_BACKS: dict[Code, Reason] = {
 }
 """The failures elsewhere after which the local parser may serve; what is said of the document
 itself, and our own trouble, are not among them."""
-
-
-@dataclass(frozen=True, slots=True)
-class LocalRoute:
-    """A parser of this process serves."""
-
-    parser: Parser
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteRoute:
-    """A parser elsewhere serves; `fallback` may where it cannot, unless the document is a scan."""
-
-    parser: RemoteParser
-    reason: Reason
-    fallback: Parser | None = None
-
-
-Route = LocalRoute | RemoteRoute
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +164,7 @@ class Router:
         return found
 
     async def fall_back(self, document: Document, failed: Route, code: Code) -> LocalRoute | None:
-        """Give what serves after a failure elsewhere; None where nothing may stand in.
-
-        Never after a submission that may have created a job: two parsers would serve one attempt.
-        """
+        """Give what serves after a failure elsewhere; None where nothing may stand in."""
         reason = FALL_BACKS.get(code)
         if isinstance(failed, LocalRoute) or failed.fallback is None or reason is None:
             return None

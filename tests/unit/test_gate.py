@@ -4,18 +4,22 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from prometheus_client import CollectorRegistry
 
 from schemas.errors import Code, TransientError
 from streams.circuit import Standing
 from streams.gate import SharedGate
+from streams.metrics import Recorder
 from streams.shared_limits import LostRaceError, read_bucket, read_circuit, save_circuit
 from streams.tables.base import Transaction
+from streams.tables.sqlite import open_sqlite
 from streams.token_bucket import Rate
-from tests.harness import Desk, open_desk
+from tests.harness import Desk, FakeClock, open_desk
 
 
 class Room:
@@ -197,6 +201,27 @@ async def test_a_row_that_was_written_meanwhile_is_not_overwritten(room: Room) -
 
     with pytest.raises(LostRaceError):
         await room.desk.tables.write(write_twice)
+
+
+async def test_processes_that_enter_at_once_share_the_rate(tmp_path: Path) -> None:
+    clock, waits = FakeClock(), []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    async with AsyncExitStack() as stack:
+        gates = []
+        for _ in range(4):
+            recorder = Recorder(CollectorRegistry())
+            opened = open_sqlite(tmp_path / "tables.db", recorder, clock_ms=clock)
+            tables = await stack.enter_async_context(opened)
+            gates.append(SharedGate(tables, "cloud", lambda: Rate(60, 10), recorder, sleep=sleep))
+        ends = await asyncio.gather(
+            *(gates[n % 4].enter("look") for n in range(40)), return_exceptions=True
+        )
+    assert sum(end is None for end in ends) == 15
+    assert sorted(waits) == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert {getattr(end, "code", None) for end in ends} == {None, Code.VENDOR_RATE_LIMITED}
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -13,17 +13,17 @@ from schemas.events import Mode, ParseOptions
 from streams.circuit import Circuit, Standing
 from streams.health import Health
 from streams.metrics import Recorder
-from streams.parsers.base import Document, Parsed, VendorJob
-from streams.parsers.router import (
+from streams.parsers.base import (
+    Document,
     LocalRoute,
-    Parsers,
+    Parsed,
     Reason,
     RemoteRoute,
     Route,
-    Router,
-    route,
-    trouble_of,
+    Routes,
+    VendorJob,
 )
+from streams.parsers.router import Parsers, Router, route, trouble_of
 from streams.token_bucket import TOKEN, Bucket, Rate
 
 NOW = 1_800_000_000_000
@@ -177,7 +177,7 @@ class Room:
         self.scanned = False
         self.looks = 0
         self.recorder = Recorder(CollectorRegistry())
-        self.router = Router(
+        self.router: Routes = Router(
             [LITE, PLAIN],
             cloud=CLOUD,
             mock=MOCK,
