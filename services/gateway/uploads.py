@@ -100,9 +100,11 @@ async def _admit(parts: Parts, submission: Submission) -> Admitted:
     started = time.perf_counter()
     try:
         admitted = await parts.tables.write(lambda tx: admit(tx, submission, parts.timings))
+    except TransientError:
+        # As with a cancelled wait, the commit may have been made: a blob that no row names is the
+        # janitor's, and costs less than a job without its bytes.
+        raise
     except Exception:
-        # Nothing was applied. A cancelled wait is another matter: its commit may be under way,
-        # and an orphan costs less than a job without its bytes.
         await _forget(parts.blobs, submission.source.key)
         raise
     parts.recorder.observe(UPLOAD_STAGE_SECONDS, time.perf_counter() - started, stage="table")
