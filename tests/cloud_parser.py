@@ -1,7 +1,7 @@
 """LlamaParse against the double of LlamaCloud: its gate, its documents, its way as one parse."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -95,6 +95,7 @@ def options_for(
     max_pages: int = 400,
     callback_url: str | None = None,
     inline_bytes: int = 8 << 20,
+    project_id: str | None = None,
 ) -> LlamaParseOptions:
     """Give an account at this address."""
     return LlamaParseOptions(
@@ -103,6 +104,7 @@ def options_for(
         tier=tier,
         version=version,
         max_pages=max_pages,
+        project_id=project_id,
         call_seconds=call_seconds,
         submit_seconds=submit_seconds,
         callback_url=callback_url,
@@ -129,10 +131,9 @@ class Oracle:
         self.answers: list[web.Response] = []
         self.asked: list[tuple[str, str, dict[str, str]]] = []
 
-    def say(self, body: bytes | str, status: int = 200, **headers: str) -> None:
+    def say(self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         """Put an answer behind the others; the last one is given again and again."""
-        raw = body.encode() if isinstance(body, str) else body
-        self.answers.append(web.Response(body=raw, status=status, headers=headers))
+        self.answers.append(web.Response(body=body, status=status, headers=headers))
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer a request."""

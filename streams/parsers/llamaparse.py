@@ -104,7 +104,8 @@ class LlamaParse:
         """Send the bytes as a file there, read from the disk while they are sent."""
         refuse_size(document)
         try:
-            file = await asyncio.to_thread(document.path.open, "rb")
+            # Opened in a thread it would stay open when the caller is cancelled meanwhile.
+            file = document.path.open("rb")
         except FileNotFoundError:
             raise PermanentError(Code.SOURCE_MISSING, "the document's file is gone") from None
         with file:
