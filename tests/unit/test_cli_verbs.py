@@ -169,6 +169,7 @@ def test_results_of_one_name_do_not_overwrite_each_other() -> None:
     ("arguments", "environment", "code", "said"),
     [
         (["worker", "--only", "reader"], {}, 2, "known: parse"),
+        (["services", "set"], {}, 1, "nothing to change"),
         (["jobs"], {"PARSEWIRE_GATEWAY_PORT": "x"}, 78, "PARSEWIRE_GATEWAY_PORT='x'"),
         (["jobs"], {"PARSEWIRE_API_KEY": "pw_x", "PARSEWIRE_GATEWAY_URL": "http://127.0.0.1:1"}, 1,
          "no gateway at http://127.0.0.1:1"),
