@@ -12,7 +12,11 @@ from schemas.errors import Code, TransientError
 from streams.blobs.disk_files import sync_directory
 
 _GROUP = 8
-"""Files that one thread makes durable one after the other, when so many wait."""
+"""The most files that one thread makes durable one after the other."""
+
+_CROWD = 2
+"""So many must wait before one more thread begins: a quick disk is served best by few threads,
+and a slow one soon has them all."""
 
 T = TypeVar("T")
 
@@ -56,9 +60,8 @@ class DiskThreads:
         unkept = _Unkept(finish, directory, asyncio.get_running_loop().create_future())
         with self._lock:
             self._waiting.append(unkept)
-            waiting = len(self._waiting)
-            # A quick disk is served best by few threads, a slow one gathers what calls for more.
-            begin = not self._keeping or (waiting >= _GROUP and self._keeping < self._most)
+            many = len(self._waiting) >= _CROWD
+            begin = not self._keeping or (many and self._keeping < self._most)
             self._keeping += begin
         if begin:
             self._pool.submit(self._keep_group)
@@ -80,14 +83,18 @@ class DiskThreads:
     def _keep_group(self) -> None:
         with self._lock:
             group = [self._waiting.popleft() for _ in range(min(_GROUP, len(self._waiting)))]
-        _make_durable(group)
-        for loop in {unkept.done.get_loop() for unkept in group}:
-            if not loop.is_closed():
+        try:
+            _make_durable(group)
+            for loop in {unkept.done.get_loop() for unkept in group}:
                 loop.call_soon_threadsafe(_tell, group, loop)
+        finally:
+            self._go_on()
+
+    def _go_on(self) -> None:
         with self._lock:
-            go_on = bool(self._waiting)
-            self._keeping -= not go_on
-        if go_on:
+            more = bool(self._waiting)
+            self._keeping -= not more
+        if more:
             # Behind the reads that wait for a thread, so that a stream of uploads starves none.
             self._pool.submit(self._keep_group)
 
@@ -102,7 +109,7 @@ def _make_durable(group: list[_Unkept]) -> None:
     for directory in {unkept.directory for unkept in named}:
         try:
             sync_directory(directory)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - every file's caller is told
             for unkept in named:
                 if unkept.directory == directory:
                     unkept.error = error
