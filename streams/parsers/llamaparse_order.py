@@ -41,7 +41,7 @@ class Terms:
 
 def upload_form(document: Document, file: BinaryIO) -> aiohttp.FormData:
     """Write the form of an upload; the file's bytes are read while they are sent."""
-    form = aiohttp.FormData(quote_fields=False)
+    form = aiohttp.FormData()
     form.add_field("purpose", "parse")
     form.add_field("external_file_id", document.job_id)
     name = f"{document.job_id}{SUFFIXES[document.media_type]}"

@@ -16,6 +16,7 @@ PLAN_WORDS = ("already reached", "maximum number", "quota", "credits", "your pla
 DOCUMENTS_FAULT_EXCEPT = frozenset({404, 408, 409, 425})
 """Refusals from 400 to 499 that say nothing of the document or of what was asked for it."""
 
+_LONGEST_FLAW = 120
 _LONGEST_RETRY_AFTER_SECONDS = 3600.0
 
 
@@ -41,7 +42,7 @@ def read_refusal(
     except ValueError:
         answer = None
     detail = answer.get("detail") if isinstance(answer, dict) else None
-    return Refusal(status, clean(_words(detail), secrets), _seconds(retry_after))
+    return Refusal(status, clean(_words(detail, secrets), secrets), _seconds(retry_after))
 
 
 def vendor_fault(refusal: Refusal) -> Code | None:
@@ -91,14 +92,17 @@ def _of_plan(said: str) -> bool:
     return any(word in lowered for word in PLAN_WORDS)
 
 
-def _words(detail: Any) -> str:
+def _words(detail: Any, secrets: Sequence[str]) -> str:
     if isinstance(detail, str):
         return detail
     if not isinstance(detail, list):
         return ""
     # Each flaw quotes its input too, which may be a prompt or the webhooks' secret.
     flaws = [flaw for flaw in detail[:5] if isinstance(flaw, dict)]
-    return "; ".join(f"{_place(flaw.get('loc'))}{str(flaw.get('msg', ''))[:120]}" for flaw in flaws)
+    return "; ".join(
+        _place(flaw.get("loc")) + clean(str(flaw.get("msg", "")), secrets, _LONGEST_FLAW)
+        for flaw in flaws
+    )
 
 
 def _place(loc: Any) -> str:

@@ -1,5 +1,6 @@
 """What LlamaCloud's words mean: refusals, failures, pages, orders; no network."""
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,6 +106,11 @@ def test_a_call_that_stands_for_no_document_blames_none(status: int) -> None:
 )
 def test_what_a_refusal_says(body: bytes, said: str) -> None:
     assert read_refusal(400, body, None, ["llx-1"]).said == said
+
+
+def test_a_secret_is_taken_out_before_anything_is_cut_off() -> None:
+    body = orjson.dumps({"detail": [{"msg": "x" * 110 + " my prompt, in many words"}]})
+    assert "prompt" not in read_refusal(422, body, None, ["my prompt, in many words"]).said
 
 
 @pytest.mark.parametrize(
