@@ -71,6 +71,8 @@ class DocumentUploaded(JobEvent):
     media_type: str
     name: str | None = None
     options: ParseOptions = field(default_factory=ParseOptions)
+    failed_with: str | None = None
+    """The code that the last attempt ended with: who failed then need not be asked first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class ParseQueued(JobEvent):
 
     parser: str
     vendor_job_id: str
+    finished: bool = False
+    """It had the result at once: nobody else will say so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from               event             guard            to           step timer
 uploaded           ParseStarted      attempt          parsing      look at the lease
-uploaded, parsing  ParseQueued       attempt          parse_queued first poll
+uploaded, parsing  ParseQueued       attempt          parse_queued first poll, at once if finished
 open               ParseSucceeded    attempt          parsed, then complete (no stage follows)
 open               ParseFailed       attempt          retry_wait, or failed_parse when permanent,
                                                       the fifth, or the eleventh lost worker
@@ -91,6 +91,7 @@ class Timings:
     retry_base_ms: int = 2_000
     retry_cap_ms: int = 300_000
     erase_ms: int = 0
+    settle_ms: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,7 @@ def offer(job: Job) -> ev.DocumentUploaded:
         media_type=job.media_type,
         name=job.name,
         options=job.options,
+        failed_with=job.error_code,
     )
 
 
@@ -157,7 +159,8 @@ def _start(job: Job, _body: ev.ParseStarted, clock: Clock) -> Moved:
 
 def _queue(job: Job, body: ev.ParseQueued, clock: Clock) -> Moved:
     after = replace(job, parser=body.parser, vendor_job_id=body.vendor_job_id)
-    return _to(after, State.PARSE_QUEUED, clock.now_ms + clock.timings.poll_ms)
+    wait_ms = 0 if body.finished else clock.timings.poll_ms
+    return _to(after, State.PARSE_QUEUED, clock.now_ms + wait_ms)
 
 
 def _succeed(job: Job, body: ev.ParseSucceeded, _clock: Clock) -> Moved:

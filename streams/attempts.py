@@ -73,14 +73,14 @@ class Attempts:
             await self._tables.write(lambda tx: put_events(tx, [begun]))
             attempt.begun = None
 
-    async def intend(self, attempt: Attempt) -> None:
-        """Note that money may be spent from here on, with a whole lease ahead.
+    async def intend(self, attempt: Attempt, parser: str) -> None:
+        """Note that money may be spent at `parser` from here on, with a whole lease ahead.
 
         Raise AttemptLostError when the attempt is not ours to spend for.
         """
         mine = self._mine(attempt)
         changed = await self._tables.write(
-            lambda tx: tx.run("attempts.intend", lease_ms=self._lease_ms, **mine)
+            lambda tx: tx.run("attempts.intend", parser=parser, lease_ms=self._lease_ms, **mine)
         )
         if not changed:
             raise AttemptLostError(f"{attempt.offer.job_id} at {attempt.offer.attempt}")
@@ -102,6 +102,15 @@ class Attempts:
             return True
 
         return await Backoff().retry(lambda: self._tables.write(unit), TransientError)
+
+    async def say(self, attempt: Attempt, body: Body) -> None:
+        """Say what is true whether or not the attempt is still ours."""
+        said = self.event(body, attempt.event)
+
+        async def unit(tx: Transaction) -> None:
+            await put_events(tx, [said])
+
+        await Backoff().retry(lambda: self._tables.write(unit), TransientError)
 
     def event(self, body: Body, cause: Event) -> Event:
         """Put a body into an envelope of ours, on the trace of its cause."""

@@ -10,7 +10,7 @@ import orjson
 
 from schemas.codec import type_name
 from schemas.errors import Code, PermanentError
-from schemas.events import Event, JobInput, JobMoved, ParseDeferred, ParseFailed
+from schemas.events import Event, JobInput, JobMoved, ParseDeferred, ParseFailed, ParseQueued
 from schemas.ids import sibling_id
 from schemas.job import Clock, Ignored, Job, Moved, State, Timings, move, offer
 from schemas.topics import JOBS_EVENTS, Topic, key_of
@@ -36,6 +36,9 @@ class _Changes:
     erasures: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[State, int] = field(default_factory=dict)
     outgoing: list[Event] = field(default_factory=list)
+    booked: list[dict[str, Any]] = field(default_factory=list)
+    settles: dict[str, int] = field(default_factory=dict)
+    """When somebody asks for the bills of a job's vendor jobs."""
 
 
 class JobState:
@@ -74,6 +77,7 @@ def _apply(changes: _Changes, event: Event) -> None:
     body: Any = event.body
     job = changes.jobs.get(body.job_id)
     outcome = move(job, body, changes.clock)
+    _book(changes, body, job, outcome)
     if isinstance(outcome, Ignored) or job is None:
         reason = outcome.reason if isinstance(outcome, Ignored) else "no such job"
         changes.history.append(_line(event, event.id, ignored=reason))
@@ -83,6 +87,26 @@ def _apply(changes: _Changes, event: Event) -> None:
     if outcome.erase_due_ms is not None:
         changes.erasures.append({"job_id": job.id, "kind": "erase", "due_ms": outcome.erase_due_ms})
     _record(changes, event, job, outcome)
+
+
+def _book(changes: _Changes, body: Any, job: Job | None, outcome: Moved | Ignored) -> None:
+    """Keep every vendor job, late ones too, and see that its bill is asked for."""
+    if job is None:
+        return
+    if isinstance(body, ParseQueued):
+        changes.booked.append(
+            {
+                "parser": body.parser,
+                "vendor_job_id": body.vendor_job_id,
+                "job_id": job.id,
+                "attempt": body.attempt,
+            }
+        )
+        if isinstance(outcome, Ignored):
+            changes.settles[job.id] = changes.clock.now_ms
+    if job.state is State.PARSE_QUEUED and isinstance(outcome, Moved):
+        due_ms = changes.clock.now_ms + changes.clock.timings.settle_ms
+        changes.settles.setdefault(job.id, due_ms)
 
 
 def _record(changes: _Changes, event: Event, job: Job, moved: Moved) -> None:
@@ -164,6 +188,11 @@ async def _write(tx: Transaction, changes: _Changes) -> None:
         ],
     )
     await tx.run_many("jobs.set_timer", changes.erasures)
+    await tx.run_many("vendor.book", changes.booked)
+    await tx.run_many(
+        "vendor.set_settle",
+        [{"job_id": job_id, "due_ms": due_ms} for job_id, due_ms in changes.settles.items()],
+    )
     await tx.run_many(
         "jobs.count_moves",
         [{"state": state.value, "change": by} for state, by in changes.counts.items() if by],

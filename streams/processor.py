@@ -5,8 +5,10 @@ positions and the leases, and bury what cannot be handled.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from schemas.errors import Code
 from schemas.events import Body, DocumentUploaded, Event
 from schemas.topics import Topic
 from streams.bus.base import Partition, Record
@@ -26,8 +28,11 @@ class Fold(Protocol):
         ...
 
 
-Intend = Callable[[], Awaitable[None]]
-"""Notes on the attempt that money may be spent from here on; what it raises forbids that."""
+Intend = Callable[[str], Awaitable[None]]
+"""Notes on the attempt that money may be spent from here on at the parser of this name.
+
+What it raises forbids to spend any.
+"""
 
 
 class Reactor(Protocol):
@@ -55,6 +60,25 @@ class Reactor(Protocol):
 
         No end: the work was cut off anywhere, because its lease was lost.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A record that nobody can handle and that is nobody's fault: kept for people to see."""
+
+    code: Code
+    reason: str
+
+
+class Listener(Protocol):
+    """Does idempotent work for each event; events of one key come one after the other."""
+
+    name: str
+    topics: tuple[Topic, ...]
+
+    async def handle(self, event: Event) -> Parked | None:
+        """Handle one event, within a bounded time."""
         ...
 
 

@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 
 from schemas import codec
 from schemas.errors import Code, TransientError
-from schemas.events import Body, DocumentUploaded, ParseDeferred, ParseFailed
+from schemas.events import Body, DocumentUploaded, ParseDeferred, ParseFailed, ParseQueued
 from schemas.topics import Topic
 from streams.attempts import Attempt, AttemptLostError, Attempts
 from streams.bus.base import Partition, Record
@@ -146,7 +147,7 @@ class ReactorGround:
                 return await self._reactor.work(
                     attempt.offer,
                     attempt.event.traceparent,
-                    lambda: self._attempts.intend(attempt),
+                    partial(self._attempts.intend, attempt),
                 )
             finally:
                 self._pace.worked(self._clock() - started)
@@ -204,6 +205,9 @@ class ReactorGround:
         outcome = "applied" if kept else "thrown_away"
         self._recorder.add(PROCESSED, processor=self.name, outcome=outcome)
         self._limit.note(dead=poison is not None)
+        if not kept and isinstance(end, ParseQueued):
+            # The job elsewhere is there all the same, and somebody has to stop it and its bill.
+            await self._attempts.say(attempt, end)
         await self._reactor.settle(offer, end, kept=kept)
 
     def _bind(self, attempt: Attempt) -> None:

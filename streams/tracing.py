@@ -23,11 +23,10 @@ def child_of(traceparent: str | None) -> str:
     return f"{traceparent[:36]}{random_bytes().hex()[:16]}{traceparent[52:]}"
 
 
-def bind_message(record: Record, event: Event, *, job: str, attempt: int) -> None:
-    """Put a message's place, its job and its trace's id on every log line of this task."""
+def bind_message(record: Record, event: Event, **whose: str | int) -> None:
+    """Put a message's place, its trace's id and `whose` it is on every log line of this task."""
     structlog.contextvars.bind_contextvars(
-        job=job,
-        attempt=attempt,
+        **whose,
         topic=record.partition.topic,
         partition=record.partition.number,
         offset=record.offset,

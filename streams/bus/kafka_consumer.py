@@ -92,8 +92,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     async def seek(self, partition: Partition, offset: int) -> None:
         """Read on from `offset`; raise StaleLogError when it is beyond the log's end."""
         tp = self._named(partition)
-        end = self._ends.get(tp, -1)
-        if offset > end:
+        if offset > (end := self._ends.get(tp, -1)):
             async with answered(f"end of {partition}", self._call_timeout):
                 end = await log_end(self._client, tp)
         if offset > end:
@@ -103,9 +102,8 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     async def seek_to_start(self, partition: Partition) -> None:
         """Read on from the first record that the log still has."""
         tp = self._named(partition)
-        # Held here: a rebalance empties what the consumer knows while the broker is asked.
-        start = self._starts.get(tp)
-        if start is None:
+        # Held here: a rebalance empties what is known while the broker is asked.
+        if (start := self._starts.get(tp)) is None:
             async with answered(f"start of {partition}", self._call_timeout):
                 start = (await self._client.beginning_offsets([tp]))[tp]
         self._move(tp, start)
@@ -115,8 +113,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
         A commit that a rebalance overtook is dropped: the new owner goes by its own position.
         """
-        named = {self._named(partition): offset for partition, offset in positions.items()}
-        offsets = {tp: offset for tp, offset in named.items() if tp in self._own}
+        offsets = {tp: n for part, n in positions.items() if (tp := self._named(part)) in self._own}
         if not offsets:
             return
         try:

@@ -55,7 +55,7 @@ class Gate:
     ) -> ev.Body | None:
         await self.allowed.wait()
         if self.spends:
-            await intend()
+            await intend("elsewhere")
         assert traceparent is not None
         self.began.put_nowait(offer.job_id)
         await self.open.wait()

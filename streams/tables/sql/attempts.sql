@@ -17,7 +17,8 @@ AND EXISTS (
 RETURNING job_id, attempt, stage;
 
 -- name: intend
-UPDATE attempts SET intent_ms = :now_ms, deadline_ms = :now_ms + :lease_ms
+UPDATE attempts SET
+    intent_ms = :now_ms, intent_parser = :parser, deadline_ms = :now_ms + :lease_ms
 WHERE job_id = :job_id AND attempt = :attempt AND stage = :stage AND owner = :owner
 AND ended_ms IS NULL
 AND EXISTS (

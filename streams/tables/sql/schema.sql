@@ -268,3 +268,23 @@ CREATE TABLE settings_audit (
 
 ALTER TABLE keys ADD COLUMN role TEXT NOT NULL DEFAULT 'tenant'
     CHECK (role IN ('tenant', 'operator'));
+
+-- version: 4
+-- Every job that was created at a parser elsewhere, and what it cost once that is known.
+CREATE TABLE vendor_jobs (
+    parser TEXT NOT NULL,
+    vendor_job_id TEXT NOT NULL,
+    job_id TEXT NOT NULL,
+    attempt INTEGER NOT NULL CHECK (attempt >= 1),
+    queued_ms INTEGER NOT NULL,
+    settled_ms INTEGER,
+    outcome TEXT CHECK (outcome IN ('billed', 'unbilled', 'never_told')),
+    credits REAL CHECK (credits >= 0),
+    PRIMARY KEY (parser, vendor_job_id),
+    CHECK ((settled_ms IS NULL) = (outcome IS NULL)),
+    CHECK ((credits IS NOT NULL) = (outcome IS NOT NULL AND outcome = 'billed'))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX vendor_jobs_by_job ON vendor_jobs (job_id);
+
+-- Where the money of an attempt's intent would be spent.
+ALTER TABLE attempts ADD COLUMN intent_parser TEXT;

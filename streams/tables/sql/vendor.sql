@@ -1,0 +1,48 @@
+-- Jobs at parsers elsewhere: who they are of, who has to be asked, and what they cost.
+
+-- name: book
+INSERT INTO vendor_jobs (parser, vendor_job_id, job_id, attempt, queued_ms)
+VALUES (:parser, :vendor_job_id, :job_id, :attempt, :now_ms)
+ON CONFLICT (parser, vendor_job_id) DO NOTHING;
+
+-- name: by_id
+SELECT * FROM vendor_jobs WHERE parser = :parser AND vendor_job_id = :vendor_job_id;
+
+-- name: of_job
+SELECT * FROM vendor_jobs WHERE job_id = :job_id ORDER BY attempt, vendor_job_id;
+
+-- name: settle
+UPDATE vendor_jobs SET settled_ms = :now_ms, outcome = :outcome, credits = :credits
+WHERE parser = :parser AND vendor_job_id = :vendor_job_id AND settled_ms IS NULL;
+
+-- name: set_settle
+INSERT INTO timers (job_id, kind, due_ms, set_ms, repeats)
+VALUES (:job_id, 'settle', :due_ms, :now_ms, 0)
+ON CONFLICT (job_id, kind) DO UPDATE SET due_ms = min(due_ms, excluded.due_ms), repeats = 0;
+
+-- name: due_polls
+SELECT timers.due_ms, timers.repeats, jobs.*, vendor_jobs.queued_ms
+FROM timers JOIN jobs ON jobs.id = timers.job_id
+LEFT JOIN vendor_jobs
+    ON vendor_jobs.parser = jobs.parser AND vendor_jobs.vendor_job_id = jobs.vendor_job_id
+WHERE timers.kind = 'step' AND timers.due_ms <= :now_ms AND jobs.state = 'parse_queued'
+ORDER BY timers.due_ms LIMIT :most;
+
+-- name: due_intents
+SELECT timers.due_ms, timers.repeats, jobs.*, attempts.intent_ms, attempts.intent_parser
+FROM timers JOIN jobs ON jobs.id = timers.job_id
+JOIN attempts
+    ON attempts.job_id = jobs.id AND attempts.attempt = jobs.attempt AND attempts.stage = 'parse'
+WHERE timers.kind = 'step' AND timers.due_ms <= :now_ms
+AND jobs.state IN ('uploaded', 'parsing')
+AND attempts.intent_ms IS NOT NULL AND attempts.ended_ms IS NULL
+AND attempts.deadline_ms <= :now_ms
+ORDER BY timers.due_ms LIMIT :most;
+
+-- name: due_settles
+SELECT timers.due_ms, timers.repeats, jobs.id, jobs.state, jobs.vendor_job_id AS current,
+    vendor_jobs.parser, vendor_jobs.vendor_job_id, vendor_jobs.attempt, vendor_jobs.queued_ms
+FROM timers JOIN jobs ON jobs.id = timers.job_id
+LEFT JOIN vendor_jobs ON vendor_jobs.job_id = jobs.id AND vendor_jobs.settled_ms IS NULL
+WHERE timers.kind = 'settle' AND timers.due_ms <= :now_ms
+ORDER BY timers.due_ms LIMIT :most;
