@@ -9,6 +9,7 @@ from aiohttp.typedefs import Handler
 from services.gateway import job_routes, probes
 from services.gateway.answers import API
 from services.gateway.bearer import KeyHandler, KeyRing, with_key
+from services.gateway.expectations import OddExpectations, expect_nothing
 from services.gateway.middleware import Observer
 from services.gateway.parts import PARTS, Parts
 from services.gateway.result_route import show_result
@@ -80,21 +81,19 @@ def build_app(parts: Parts) -> web.Application:
         (f"{API}/webhooks/health", "How each webhook source does.", webhooks.show_health),
     )
     for path, meaning, handler in open_routes:
-        app.router.add_get(path, handler)
+        app.router.add_get(path, handler, expect_handler=expect_nothing)
         endpoints[f"GET {path}"] = meaning
     for route in ROUTES:
         resource = app.router.add_resource(route.path)
         guarded = with_key(route.handler, ring)
         for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
-            resource.add_route(method, guarded, expect_handler=_expect_nothing)
+            resource.add_route(method, guarded, expect_handler=expect_nothing)
         path = resource.canonical.replace("{suffix}", "[.md|.txt|.json]")
         endpoints[f"{route.method} {path}"] = route.meaning
     path = f"{API}/webhooks/{{source}}"
-    app.router.add_post(path, webhooks.receive, expect_handler=_expect_nothing)
+    app.router.add_post(path, webhooks.receive, expect_handler=expect_nothing)
     endpoints[f"POST {path}"] = "Take a vendor's signed webhook."
-    app.router.add_get("/", probes.index_of({"GET /": "This map.", **endpoints}))
+    index = probes.index_of({"GET /": "This map.", **endpoints})
+    app.router.add_get("/", index, expect_handler=expect_nothing)
+    app.router.register_resource(OddExpectations())
     return app
-
-
-async def _expect_nothing(_request: web.Request) -> None:
-    """Leave `100 Continue` to the handler: a body that is refused need not be sent."""

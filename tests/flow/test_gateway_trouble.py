@@ -166,3 +166,24 @@ class TestMeasures:
             fresh = await desk.get("/nothing", headers={"traceparent": "garbage"})
             assert fresh.headers["traceparent"].startswith("00-")
             assert "garbage" not in fresh.headers["traceparent"]
+
+
+class TestExpectations:
+    @pytest.mark.parametrize(
+        ("line", "status"),
+        [
+            ("GET /nothing", 417),
+            ("POST /health", 417),
+            ("GET /health", 200),
+            ("GET /", 200),
+            ("POST /api/v1/upload", 417),
+            ("POST /api/v1/webhooks/nobody", 404),
+        ],
+    )
+    async def test_one_that_is_no_text_is_no_error_of_ours(
+        self, tmp_path: Path, line: str, status: int
+    ) -> None:
+        async with open_gateway(tmp_path) as desk, open_wire(desk) as wire:
+            head = f"{line} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {desk.tokens['acme']}\r\n"
+            await wire.send(head.encode() + b"Expect: \xff\r\nContent-Length: 0\r\n\r\n")
+            assert (await wire.answer())[0] == status
