@@ -14,6 +14,7 @@ from services.cli import (
     submit,
     table_verbs,
     up,
+    webhook_verbs,
 )
 from services.cli.client import GatewayError
 from services.cli.terminal import FAILED, CommandError, say
@@ -45,6 +46,7 @@ for _verb in (
 ):
     APP.command()(_verb)
 APP.add_typer(table_verbs.KEYS, name="keys")
+APP.add_typer(webhook_verbs.WEBHOOK, name="webhook")
 APP.add_typer(table_verbs.DEAD_LETTERS, name="dead-letters")
 APP.add_typer(table_verbs.PROCESSORS_APP, name="processors")
 APP.add_typer(service_verbs.SERVICES, name="services")

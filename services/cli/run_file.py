@@ -108,8 +108,6 @@ def write_private(path: Path, content: bytes) -> None:
 
 def find_target(settings: Settings) -> Target:
     """Tell gateway and key: what was configured, else what `up` left, else the default port."""
-    running = read_run_file(settings.data_dir)
-    url = settings.gateway_url or (running and running.gateway_url)
     if settings.api_key is not None:
         key: str | None = settings.api_key.get_secret_value()
     else:
@@ -119,7 +117,14 @@ def find_target(settings: Settings) -> Target:
             f"no API key: set {PREFIX}API_KEY, or start `parsewire up`, which keeps one in "
             f"{settings.data_dir / KEY_FILE}"
         )
-    return Target((url or local_url(settings.gateway_host, settings.gateway_port)).rstrip("/"), key)
+    return Target(find_gateway(settings), key)
+
+
+def find_gateway(settings: Settings) -> str:
+    """Tell the gateway's URL alone: what was configured, what `up` left, or the default port."""
+    running = read_run_file(settings.data_dir)
+    url = settings.gateway_url or (running and running.gateway_url)
+    return (url or local_url(settings.gateway_host, settings.gateway_port)).rstrip("/")
 
 
 def local_url(host: str, port: int) -> str:
