@@ -17,12 +17,14 @@ from bench.latency import measure_latency
 from bench.report import print_table, write_json
 from bench.table_growth import measure_growth
 from bench.upload_speed import measure_uploads
+from bench.webhook_speed import measure_webhooks
 
 Measure = Callable[[Ground], Awaitable[list[Figure]]]
 
 MEASUREMENTS: dict[str, Measure] = {
     "fold": measure_fold,
     "upload": measure_uploads,
+    "webhooks": measure_webhooks,
     "documents": measure_documents,
     "latency": measure_latency,
     "growth": measure_growth,

@@ -61,7 +61,7 @@ class Deployment:
 
 @asynccontextmanager
 async def open_deployment(
-    ground: Ground, folder: Path, *, worker: bool
+    ground: Ground, folder: Path, *, worker: bool, settings: Mapping[str, object] | None = None
 ) -> AsyncIterator[Deployment]:
     """Run it for as long as the context lasts, with as many slots as cores."""
     port = free_port()
@@ -75,6 +75,7 @@ async def open_deployment(
             "slots": ground.cores,
             "log_level": "WARNING",
             "log_format": "json",
+            **(settings or {}),
         }
     )
     async with open_sqlite(folder / "data" / "tables.db", Recorder(CollectorRegistry())) as tables:

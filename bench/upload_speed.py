@@ -59,7 +59,7 @@ async def measure_uploads(ground: Ground) -> list[Figure]:
         bare = await stack.enter_async_context(
             open_server("bare", *arguments, folder=folder, environment=environment_with({}))
         )
-        await _until_listening(port)
+        await until_listening(port)
         load = await stack.enter_async_context(open_child("load", "bench.load", folder=folder))
         servers = (
             Server("gateway", gateway.gateway, gateway.port, UPLOAD, gateway.token),
@@ -127,7 +127,8 @@ def _figures(runs: dict[str, list[Run]]) -> list[Figure]:
     return figures
 
 
-async def _until_listening(port: int) -> None:
+async def until_listening(port: int) -> None:
+    """Wait until a server answers on the port."""
     async with asyncio.timeout(30), aiohttp.ClientSession() as session:
         while True:
             try:
