@@ -345,6 +345,7 @@ async def test_draining_ends_at_its_deadline(desk: Desk) -> None:
     await bench.reactor.began.get()
     desk.said()
     await bench.ground.drain(0.01)
+    await bench.idle()
     assert kinds(desk) == ["ParseStarted", "ParseDeferred"]
     await fold_events(desk, ev.ParseDeferred(job.id, "acme", 1, Code.SHUTDOWN))
     assert (await desk.job(job.id)).state is State.RETRY_WAIT
