@@ -1,8 +1,8 @@
 """A LiteParse child process: documents by path on stdin, page texts on stdout, one at a time.
 
 Frames both ways: 4 bytes of length (big-endian), then JSON. A request is answered by frames of
-`pages` and one frame that ends it: `done`, `error` (what LiteParse said) or `too_many`. One with
-`look` is answered by `scanned` or `error`.
+`pages` and one that ends it: `done`, the document's page count (alone where that is too high), or
+`error`, what LiteParse said. One with `look` is answered by `scanned` or `error`.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ import resource
 import signal
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,15 +38,7 @@ def main() -> None:
         limit = settings["memory_limit_bytes"]
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     link = Path(settings["link"])
-    parser = LiteParse(
-        output_format="markdown",
-        ocr_enabled=False,
-        image_mode="off",
-        keep_headers_footers=True,
-        continue_on_page_error=True,
-        max_pages=settings["max_pages"] + 1,
-        quiet=True,
-    )
+    parser = _new_parser(max_pages=settings["max_pages"] + 1)
     _send(outlet, {"ready": True})
     while (request := _receive(inlet)) is not None:
         # The alarm's default action ends the process in native code too, parent or no parent.
@@ -66,17 +58,41 @@ def _answers(parser: Any, link: Path, request: dict[str, Any]) -> Iterator[dict[
             yield {"scanned": _has_no_text(eye.is_complex(str(link)))}
             return
         session = parser.open_batch_session(str(link), PAGES_PER_BATCH)
-        if session.total_pages > request["max_pages"]:
-            yield {"too_many": session.total_pages}
-            return
-        while (batch := session.next_batch()) is not None:
-            yield from _page_frames(batch.result)
+        total = session.total_pages
+        if request["ranges"] is not None:
+            yield from _chosen_frames(link, request["ranges"], total)
+        elif total <= request["max_pages"]:
+            while (batch := session.next_batch()) is not None:
+                yield from _page_frames(batch.result)
     except RuntimeError as error:
         yield {"error": str(error)}
         return
     finally:
         link.unlink(missing_ok=True)
-    yield {"done": True}
+    yield {"done": total}
+
+
+def _new_parser(**settings: Any) -> Any:
+    return LiteParse(
+        output_format="markdown",
+        ocr_enabled=False,
+        image_mode="off",
+        keep_headers_footers=True,
+        continue_on_page_error=True,
+        quiet=True,
+        **settings,
+    )
+
+
+def _chosen_frames(
+    link: Path, ranges: Sequence[tuple[int, int]], total: int
+) -> Iterator[dict[str, Any]]:
+    """Parse some pages alone, a batch at a time: a session of LiteParse's gives them all."""
+    numbers = [n for first, last in ranges for n in range(first, min(last, total) + 1)]
+    for start in range(0, len(numbers), PAGES_PER_BATCH):
+        batch = numbers[start : start + PAGES_PER_BATCH]
+        parser = _new_parser(target_pages=",".join(map(str, batch)))
+        yield from _page_frames(parser.parse(str(link)))
 
 
 def _has_no_text(pages: list[Any]) -> bool:

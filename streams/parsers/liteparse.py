@@ -15,7 +15,13 @@ from streams.media import PDF
 from streams.parsers.base import Document, Page, Parsed
 from streams.parsers.lite_links import open_links
 from streams.parsers.lite_process import LiteProcess, start_process
-from streams.parsers.pages import judge_pages, page_limit, refuse_pages
+from streams.parsers.pages import (
+    judge_pages,
+    page_limit,
+    select_pages,
+    unused_options,
+    wanted_ranges,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -78,10 +84,16 @@ class LiteParser:
         Raise TransientError PARSE_TIMEOUT or PARSER_CRASHED; the child is replaced then, and when
         the caller is cancelled.
         """
-        limit = page_limit(self._max_pages, document.options)
+        options = document.options
+        limit = page_limit(self._max_pages, options)
+        request = self._request(document, self._timeout_seconds) | {
+            "max_pages": limit,
+            "ranges": wanted_ranges(options, limit),
+        }
         async with self._lent_child(self._timeout_seconds) as child:
-            pages, failed = await self._converse(child, document, limit)
-        warnings = judge_pages(pages, failed)
+            total, pages, failed = await _converse(child, request)
+        selection = select_pages(total, options, limit)
+        warnings = (*unused_options(options), *selection.warnings, *judge_pages(pages, failed))
         return Parsed(pages, self.name, self.version, warnings)
 
     async def looks_scanned(self, document: Document) -> bool:
@@ -133,24 +145,6 @@ class LiteParser:
             "path": str(document.path.absolute()),
             "deadline_seconds": seconds + SELF_DESTRUCTION_SECONDS,
         }
-
-    async def _converse(
-        self, child: LiteProcess, document: Document, limit: int
-    ) -> tuple[list[Page], list[int]]:
-        request = self._request(document, self._timeout_seconds) | {"max_pages": limit}
-        pages: list[Page] = []
-        failed: list[int] = []
-        async with aclosing(child.ask(request)) as answers:
-            async for answer in answers:
-                if "too_many" in answer:
-                    raise refuse_pages(answer["too_many"], limit)
-                if "error" in answer:
-                    raise _explain(answer["error"])
-                if "pages" in answer:
-                    pages += [Page(*page) for page in answer["pages"]]
-                    failed += answer["failed"]
-        pages += [Page(number, "", "") for number in failed]
-        return sorted(pages, key=lambda page: page.number), failed
 
     async def _take(self) -> LiteProcess:
         self._refuse_when_closing()
@@ -216,6 +210,25 @@ async def open_lite_parser(
             yield parser
         finally:
             await parser.close()
+
+
+async def _converse(
+    child: LiteProcess, request: dict[str, Any]
+) -> tuple[int, list[Page], list[int]]:
+    """Give the document's page count, the pages in order, and the numbers of those that failed."""
+    total = 0
+    pages: list[Page] = []
+    failed: list[int] = []
+    async with aclosing(child.ask(request)) as answers:
+        async for answer in answers:
+            if "error" in answer:
+                raise _explain(answer["error"])
+            if "pages" in answer:
+                pages += [Page(*page) for page in answer["pages"]]
+                failed += answer["failed"]
+            total = answer.get("done", total)
+    pages += [Page(number, "", "") for number in failed]
+    return total, sorted(pages, key=lambda page: page.number), failed
 
 
 def _explain(said: str) -> ParsewireError:

@@ -7,10 +7,11 @@ import aiohttp
 
 from schemas.errors import Code, PermanentError
 from schemas.events import ParseOptions
+from schemas.page_ranges import write_ranges
 from streams.media import CSV, MARKDOWN, PDF, PLAIN
 from streams.parsers.base import Document
 from streams.parsers.llamaparse_answers import ATTEMPT_TAG, JOB_TAG, LIMIT_TAG, VERSION_TAG
-from streams.parsers.pages import page_limit, refuse_pages
+from streams.parsers.pages import page_limit, wanted_ranges
 
 LARGEST_FILE_BYTES = 512 * 1024 * 1024
 """LlamaCloud's limit for a file."""
@@ -61,7 +62,7 @@ def refuse_size(document: Document) -> None:
 
 
 def order_of(document: Document, file_id: str, terms: Terms) -> dict[str, Any]:
-    """Write the order of a parse; raise PermanentError where too many pages are asked for.
+    """Write the order of a parse; raise PermanentError for pages that cannot be ordered.
 
     A retry does not take a cached result: what failed once may have been cached.
     """
@@ -87,23 +88,12 @@ def order_of(document: Document, file_id: str, terms: Terms) -> dict[str, Any]:
     return order
 
 
-def count_target_pages(target: str) -> int:
-    """Count the pages that `1,3-5` names; one named twice counts twice."""
-    count = 0
-    for part in target.split(","):
-        first, dash, last = part.partition("-")
-        count += max(0, int(last) - int(first)) + 1 if dash else 1
-    return count
-
-
 def _page_ranges(options: ParseOptions, limit: int) -> dict[str, Any]:
-    if options.target_pages is None:
+    ranges = wanted_ranges(options, limit)
+    if ranges is None:
         # LlamaParse cuts a longer document off in silence: one page more shows that it did.
         return {"max_pages": limit + 1}
-    asked = count_target_pages(options.target_pages)
-    if asked > limit:
-        raise refuse_pages(asked, limit)
-    return {"target_pages": options.target_pages}
+    return {"target_pages": write_ranges(ranges)}
 
 
 def _webhook(terms: Terms) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from schemas.errors import Code, PermanentError, TransientError
 from streams.media import ACCEPTED
 from streams.parsers.base import Document, Page, Parsed
-from streams.parsers.pages import page_limit, refuse_pages
+from streams.parsers.pages import page_limit, select_pages, unused_options
 
 MAX_PAGES = 5
 
@@ -64,14 +64,12 @@ class MockParser:
             raise TransientError(Code.PARSER_UNAVAILABLE, "mock failure, as asked for")
         if _draw(sha256, 0, "permanent") < behaviour.permanent_rate:
             raise PermanentError(Code.DOCUMENT_BROKEN, "mock refusal, as asked for")
-        return Parsed(self._pages(document), self.name, self.version)
-
-    def _pages(self, document: Document) -> tuple[Page, ...]:
-        count = 1 + int(_draw(document.sha256, 0, "pages") * MAX_PAGES)
-        limit = page_limit(self._max_pages, document.options)
-        if count > limit:
-            raise refuse_pages(count, limit)
-        return tuple(_page(number, count, document.sha256) for number in range(1, count + 1))
+        count = 1 + int(_draw(sha256, 0, "pages") * MAX_PAGES)
+        options = document.options
+        selection = select_pages(count, options, page_limit(self._max_pages, options))
+        pages = tuple(_page(number, count, sha256) for number in selection.numbers)
+        warnings = (*unused_options(options), *selection.warnings)
+        return Parsed(pages, self.name, self.version, warnings)
 
 
 def _page(number: int, count: int, sha256: str) -> Page:

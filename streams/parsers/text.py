@@ -11,7 +11,7 @@ from pathlib import Path
 from schemas.errors import Code, PermanentError
 from streams.media import CSV, MARKDOWN, PLAIN
 from streams.parsers.base import Document, Page, Parsed
-from streams.parsers.pages import judge_pages, page_limit, refuse_pages
+from streams.parsers.pages import judge_pages, page_limit, select_pages, unused_options
 
 PAGE_BREAK = "\f"
 DELIMITERS = ",;\t|"
@@ -34,12 +34,15 @@ class TextParser:
 
     async def parse(self, document: Document) -> Parsed:
         """Read in a thread, so that a large text does not hold up the loop."""
-        limit = page_limit(self._max_pages, document.options)
-        pages = await asyncio.to_thread(_read, document.path, document.media_type, limit)
-        return Parsed(pages, self.name, self.version, judge_pages(pages))
+        options = document.options
+        there = await asyncio.to_thread(_read, document.path, document.media_type)
+        selection = select_pages(len(there), options, page_limit(self._max_pages, options))
+        pages = tuple(there[number - 1] for number in selection.numbers)
+        warnings = (*unused_options(options), *selection.warnings, *judge_pages(pages))
+        return Parsed(pages, self.name, self.version, warnings)
 
 
-def _read(path: Path, media_type: str, limit: int) -> tuple[Page, ...]:
+def _read(path: Path, media_type: str) -> tuple[Page, ...]:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -52,8 +55,6 @@ def _read(path: Path, media_type: str, limit: int) -> tuple[Page, ...]:
     if len(parts) > 1 and not parts[-1].strip():
         # A form feed ends a page: after the last one there is no further page.
         parts.pop()
-    if len(parts) > limit:
-        raise refuse_pages(len(parts), limit)
     return tuple(_page(number, part) for number, part in enumerate(parts, 1))
 
 

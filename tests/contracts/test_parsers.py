@@ -51,6 +51,17 @@ async def parser(request: pytest.FixtureRequest) -> AsyncIterator[Parser]:
             yield lite
 
 
+@pytest.fixture(params=["liteparse", "text", "mock"])
+async def local(request: pytest.FixtureRequest) -> AsyncIterator[Parser]:
+    if request.param == "text":
+        yield TextParser(max_pages=MAX_PAGES)
+    elif request.param == "mock":
+        yield MockParser(max_pages=MAX_PAGES)
+    else:
+        async with open_lite_parser(slots=1, max_pages=MAX_PAGES, timeout_seconds=60) as lite:
+            yield lite
+
+
 @pytest.fixture
 async def lite() -> AsyncIterator[Parser]:
     async with open_lite_parser(slots=1, max_pages=MAX_PAGES, timeout_seconds=60) as parser:
@@ -213,6 +224,86 @@ async def test_the_producers_limit_is_the_lower_one(parser: Parser) -> None:
     assert error.code == Code.DOCUMENT_TOO_MANY_PAGES
     told = f"the document has {pages} pages, the limit is 1"
     assert error.message == TOO_MANY.get(parser.name, told)
+
+
+async def test_wanted_pages_come_alone_under_their_own_numbers(parser: Parser) -> None:
+    whole = await parser.parse(sample(parser))
+    second = await parser.parse(sample(parser, target_pages="2", max_pages=1))
+    assert [page.number for page in second.pages] == [2]
+    assert second.pages[0].text == whole.pages[1].text
+    assert second.warnings == ()
+    both = await parser.parse(sample(parser, target_pages="2,1-2,1"))
+    assert [(page.number, page.text) for page in both.pages] == [
+        (1, whole.pages[0].text),
+        (2, whole.pages[1].text),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ({"target_pages": "1-3,9", "max_pages": 3}, Code.DOCUMENT_TOO_MANY_PAGES,
+         "4 pages are wanted, the limit is 3"),
+        ({"target_pages": "1-999999"}, Code.DOCUMENT_TOO_MANY_PAGES,
+         "999999 pages are wanted, the limit is 400"),
+        ({"target_pages": "3-2"}, Code.INVALID_REQUEST,
+         "target_pages: the range 3-2 runs backwards"),
+    ],
+)  # fmt: skip
+async def test_pages_that_cannot_be_wanted(
+    parser: Parser, options: dict[str, Any], code: Code, message: str
+) -> None:
+    error = await refusal(parser, sample(parser, **options))
+    assert isinstance(error, PermanentError)
+    assert (error.code, error.message) == (code, message)
+
+
+async def test_pages_beyond_the_end_are_warned_of(local: Parser) -> None:
+    parsed = await local.parse(sample(local, target_pages="2,50-60,99"))
+    assert [page.number for page in parsed.pages] == [2]
+    assert parsed.warnings == ("page_missing:50-60,99",)
+
+
+async def test_wanted_pages_that_are_all_beyond_the_end(local: Parser) -> None:
+    pages = len((await local.parse(sample(local))).pages)
+    error = await refusal(local, sample(local, target_pages="50-60"))
+    assert isinstance(error, PermanentError)
+    assert error.code == Code.INVALID_REQUEST
+    assert error.message == f"target_pages is 50-60, the document's last page is {pages}"
+
+
+async def test_what_a_local_parser_leaves_out_it_says(local: Parser) -> None:
+    asked = {"tier": "agentic", "languages": ("en", "de"), "prompt": "Tables only."}
+    parsed = await local.parse(sample(local, **asked, disable_cache=True))
+    assert parsed.warnings == (
+        "option_not_used:tier",
+        "option_not_used:languages",
+        "option_not_used:prompt",
+    )
+
+
+async def test_wanted_pages_of_a_long_document(lite: Parser, tmp_path: Path) -> None:
+    path = tmp_path / "long.pdf"
+    path.write_bytes(text_pdf([[f"page number {n}"] for n in range(1, 451)], "long"))
+    # The document has more pages than the deployment allows; what is wanted of it has not.
+    parsed = await lite.parse(document(path, target_pages="3,100-160,449-500"))
+    numbers = [3, *range(100, 161), 449, 450]
+    assert [page.number for page in parsed.pages] == numbers
+    assert all(f"page number {page.number}\n" in page.text for page in parsed.pages)
+    assert parsed.warnings == ("page_missing:451-500",)
+    assert len((await lite.parse(document(SAMPLES / "report.pdf"))).pages) == 3
+
+
+async def test_wanted_pages_may_fail_or_have_no_text(lite: Parser, tmp_path: Path) -> None:
+    pdf = build_pdf([["one"], ["two"], Image(4, 4, bytes(16))], file_id=b"0" * 16)
+    path = tmp_path / "holed.pdf"
+    path.write_bytes(pdf.replace(b"8 0 obj\n<< /Type /Page ", b"8 0 obj\n<< /Type /Pxge "))
+    parsed = await lite.parse(document(path, target_pages="1-3"))
+    assert [page.text for page in parsed.pages] == ["one", "", ""]
+    assert parsed.warnings == ("page_failed:2", "page_has_no_text:3")
+    assert (await refusal(lite, document(path, target_pages="2"))).code == Code.DOCUMENT_BROKEN
+    error = await refusal(lite, document(path, target_pages="3"))
+    assert error.code == Code.DOCUMENT_HAS_NO_TEXT
 
 
 async def test_other_bytes_are_another_document_with_the_same_text(

@@ -31,7 +31,7 @@ def obey(order: str) -> None:
     if order == "unknown_error":
         send({"error": "the moon is in the wrong house"})
     else:
-        send({"done": True})
+        send({"done": 1})
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ from streams.parsers.llamaparse_answers import (
     read_answer,
     vendor_job,
 )
-from streams.parsers.llamaparse_order import count_target_pages
 from streams.parsers.llamaparse_pages import (
     MarkdownPage,
     MarkdownResult,
@@ -195,13 +194,6 @@ def test_ids_that_are_safe_in_a_path() -> None:
     assert is_vendor_id("pjb-0190a1b2-0000-7000-8000-000000000001")
     for text in ("", ".", "..", "-x", "a/b", "a b", "a?b", "a%2fb", "a\n", "é", "a" * 201):
         assert not is_vendor_id(text)
-
-
-@pytest.mark.parametrize(
-    ("target", "pages"), [("1", 1), ("1,3-5", 4), ("7-7", 1), ("9-2,4", 2), ("1-999999", 999999)]
-)
-def test_how_many_pages_are_chosen(target: str, pages: int) -> None:
-    assert count_target_pages(target) == pages
 
 
 def test_one_of_the_two_results_stands_for_both() -> None:

@@ -1,6 +1,7 @@
 """The mock parser and the router: deterministic, and honest about who served."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from streams.parsers.text import TextParser
 SHAS = [f"{number:064x}" for number in range(400)]
 
 
-def document(sha256: str, attempt: int = 1, **options: int) -> Document:
+def document(sha256: str, attempt: int = 1, **options: Any) -> Document:
     return Document(
         job_id="0190a1b2-0000-7000-8000-000000000001",
         tenant="acme",

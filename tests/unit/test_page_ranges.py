@@ -1,0 +1,56 @@
+"""Page ranges: read in any order, written in one form."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.page_ranges import count_pages, read_ranges, split_ranges, write_ranges
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "pages"),
+    [
+        ("1", "1", 1),
+        ("1,3-5", "1,3-5", 4),
+        (" 4 , 3-4,1", "1,3-4", 3),
+        ("7-7", "7", 1),
+        ("1-2,3", "1-3", 3),
+        ("5-9,6-7", "5-9", 5),
+        ("1-999999", "1-999999", 999_999),
+    ],
+)
+def test_ranges_have_one_form(text: str, written: str, pages: int) -> None:
+    ranges = read_ranges(text)
+    assert (write_ranges(ranges), count_pages(ranges)) == (written, pages)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "'' is neither a page from 1 nor a range"),
+        ("1,", "'' is neither"),
+        ("0", "'0' is neither"),
+        ("01", "'01' is neither"),
+        ("-3", "'-3' is neither"),
+        ("3-", "'3-' is neither"),
+        ("1-2-3", "'1-2-3' is neither"),
+        ("1 - 2", "'1 - 2' is neither"),
+        ("1000000", "'1000000' is neither"),
+        ("\u0663", "is neither"),
+        ("all", "'all' is neither"),
+        ("2,9-3", "the range 9-3 runs backwards"),
+    ],
+)
+def test_what_is_no_choice_of_pages(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        read_ranges(text)
+
+
+@given(st.sets(st.integers(1, 60), min_size=1), st.integers(1, 60))
+def test_every_page_is_kept_and_none_is_added(numbers: set[int], pages: int) -> None:
+    ranges = read_ranges(",".join(map(str, numbers)))
+    assert read_ranges(write_ranges(ranges)) == ranges
+    parts = split_ranges(ranges, pages)
+    within, beyond = ([n for a, b in part for n in range(a, b + 1)] for part in parts)
+    assert within == sorted(n for n in numbers if n <= pages)
+    assert beyond == sorted(n for n in numbers if n > pages)
