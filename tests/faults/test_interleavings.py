@@ -23,6 +23,7 @@ from streams.fold import FoldGround
 from streams.job_state import JobState
 from streams.leases import Leases
 from streams.outbox import put_events
+from streams.processor import Intend
 from streams.reactor import ReactorGround
 from streams.sweeper import Sweeper
 from streams.tables.base import OutboxRow, Row, Transaction
@@ -55,7 +56,10 @@ class Gated:
     def started(self, offer: ev.DocumentUploaded, worker: str) -> ev.Body:
         return ev.ParseStarted(offer.job_id, offer.tenant, offer.attempt, worker)
 
-    async def work(self, offer: ev.DocumentUploaded, traceparent: str | None) -> ev.Body:
+    async def work(
+        self, offer: ev.DocumentUploaded, traceparent: str | None, intend: Intend
+    ) -> ev.Body:
+        del intend
         assert traceparent is not None
         key = (offer.job_id, offer.attempt)
         self._began.append(key)
