@@ -45,6 +45,7 @@ class Code(StrEnum):
     SHUTDOWN = "shutdown"
     # requests
     INVALID_REQUEST = "invalid_request"
+    OPTION_NOT_SERVED = "option_not_served"
     UNAUTHORIZED = "unauthorized"
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
@@ -146,6 +147,9 @@ MEANINGS: dict[Code, Meaning] = {
     ),
     Code.SHUTDOWN: Meaning(503, "The worker was stopped", "It is tried again by itself."),
     Code.INVALID_REQUEST: Meaning(400, "The request is not valid", "Correct what the detail says."),
+    Code.OPTION_NOT_SERVED: Meaning(
+        422, "This deployment cannot do what an option asks", "Do what the detail says."
+    ),
     Code.UNAUTHORIZED: Meaning(
         401, "No valid key", "Send `Authorization: Bearer pw_...`; see `parsewire keys create`."
     ),

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from schemas.events import ParseOptions
-
 
 @dataclass(frozen=True, slots=True)
 class Links:
@@ -52,7 +50,8 @@ class JobBody:
     media_type: str
     size_bytes: int
     sha256: str
-    options: ParseOptions
+    options: dict[str, Any]
+    """What was asked of the parse; nothing that was not."""
     parser: str | None
     parser_version: str | None
     pages: int | None

@@ -43,6 +43,10 @@ class Settings(BaseSettings):
         description="Which parser serves: `local` (this machine), `real` (LlamaParse), `hybrid` "
         "(LlamaParse, else this machine) or `mock` (made up).",
     )
+    tenant_modes: str = Field(
+        "",
+        description="Tenants that may choose a job's `mode`: `*` or a comma list; empty: none.",
+    )
     data_dir: Path = Field(Path(".parsewire"), description="Where tables and blobs are kept.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least that is logged."
@@ -163,6 +167,10 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         None, description="Command line: the key to use; empty: the one that `up` made."
     )
+
+    def choosing_tenants(self) -> frozenset[str]:
+        """Give the tenants that may choose a job's mode; `*` stands for all."""
+        return frozenset(name.strip() for name in self.tenant_modes.split(",")) - {""}
 
     def timings(self) -> Timings:
         """Give the moves their waits."""

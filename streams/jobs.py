@@ -12,9 +12,13 @@ from streams.tables.base import Row
 
 def options_text(options: ParseOptions) -> str:
     """Write the options in the one form that makes equal options equal: sorted, defaults out."""
+    return orjson.dumps(given_options(options), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def given_options(options: ParseOptions) -> dict[str, Any]:
+    """Give the options that differ from their defaults."""
     values = msgspec.to_builtins(options)
-    given = {k: v for k, v in values.items() if v != _DEFAULTS[k]}
-    return orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode()
+    return {name: value for name, value in values.items() if value != _DEFAULTS[name]}
 
 
 def from_row(row: Row) -> Job:

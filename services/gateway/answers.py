@@ -9,6 +9,7 @@ from aiohttp import web
 from schemas.errors import MEANINGS, Code
 from schemas.http import JobBody, JobError, Links
 from schemas.job import Job
+from streams.jobs import given_options
 from streams.tables.base import Row
 
 API = "/api/v1"
@@ -49,7 +50,7 @@ def job_body(job: Job) -> JobBody:
         media_type=job.media_type,
         size_bytes=job.source.size_bytes,
         sha256=job.source.sha256,
-        options=job.options,
+        options=given_options(job.options),
         parser=job.parser,
         parser_version=job.parser_version,
         pages=job.pages,

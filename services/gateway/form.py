@@ -14,7 +14,8 @@ FORM = "multipart/form-data"
 
 _LONGEST_BOUNDARY = 70
 _MOST_HEADERS = 32
-_LONGEST_FIELD = 4_096
+_LONGEST_FIELD = 16_384
+"""Bytes; a prompt of 4,000 characters may have that many."""
 _FIRST_RETURNS = 32
 _PLAIN_ENCODINGS = frozenset({"identity", "binary", "7bit", "8bit"})
 
@@ -59,7 +60,7 @@ class Part:
         async for chunk in self.content():
             content += chunk
             if len(content) > _LONGEST_FIELD:
-                raise _refused(f"the field {self.name[:40]!r} has more than 4096 bytes")
+                raise _refused(f"the field {self.name[:40]!r} has more than {_LONGEST_FIELD} bytes")
         try:
             return content.decode()
         except UnicodeDecodeError:

@@ -1,12 +1,13 @@
 """An incoming document: from the body's bytes to a blob writer, looked at on the way."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from schemas.errors import Code
+from schemas.events import ParseOptions
 from services.gateway.body import Body, too_large
 from services.gateway.disposition import read_disposition
 from services.gateway.form import Form, Part, is_form
@@ -16,6 +17,9 @@ from services.gateway.upload_options import GivenOptions, UploadOptions, given_i
 from services.gateway.upload_options import harmless_name as harmless
 from streams.blobs.base import BlobWriter
 from streams.media import HEAD_BYTES, sniff
+
+CheckOptions = Callable[[ParseOptions], Awaitable[None]]
+"""Raises RefusedError for options that this deployment does not honour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +70,28 @@ class DocumentWriter:
         self.write_seconds += time.perf_counter() - started
 
 
-async def read_document(request: web.Request, body: Body, document: DocumentWriter) -> Incoming:
-    """Read a whole upload, form or raw body, with its options, and write its document."""
+async def read_document(
+    request: web.Request, body: Body, document: DocumentWriter, check: CheckOptions
+) -> Incoming:
+    """Read a whole upload, form or raw body, with its options, and write its document.
+
+    The options are checked before a raw body is read, and once a form, whose parts come in any
+    order, is whole.
+    """
     given = given_in_query(request.query)
     await body.begin()
     declared = request.headers.get("Content-Type")
     if declared is not None and is_form(declared):
         media_type, name = await _read_form(Form(declared, body), document, given)
         await body.drain()
+        options = given.read()
+        await check(options.parse)
     else:
         disposition = read_disposition(request.headers.get("Content-Disposition"))
         options = given.read()
+        await check(options.parse)
         name = options.name or harmless(disposition.filename or "")
         media_type = await document.take(_chunks(body), declared, name)
-    options = given.read()
     return Incoming(media_type, options.name or name, options, document.size_bytes)
 
 

@@ -61,6 +61,8 @@ class Parts:
     checks: Mapping[str, Check]
     defaults: Defaults = field(default_factory=Defaults)
     """What holds of mode and rates where no operator changed it."""
+    tenant_modes: frozenset[str] = frozenset()
+    """The tenants that may choose a job's mode; `*` stands for all."""
     key_cache_seconds: float = 3.0
     """How long a revoked key may still be taken."""
     check_seconds: float = 2.0

@@ -96,6 +96,7 @@ def _parts(
         webhooks=webhooks,
         find_key=partial(find_key, tables),
         defaults=defaults_of(settings),
+        tenant_modes=settings.choosing_tenants(),
         checks={"bus": check_bus, "tables": partial(_check_tables, tables), "blobs": blobs.check},
     )
 

@@ -4,18 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from schemas.errors import Code
 from schemas.events import ParseOptions
-from services.gateway.problems import RefusedError
+from services.gateway.option_values import (
+    READERS,
+    read_parse_options,
+    read_switch,
+    refused_value,
+)
 
-KNOWN = ("max_pages", "force", "name")
+KNOWN = (*READERS, "force", "name")
 
 LONGEST_NAME = 255
 """Characters of a document's name."""
 
-_MOST_PAGES = 1_000_000
 _LONGEST_SUFFIX = 20
-_SWITCH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +41,19 @@ class GivenOptions:
     def add(self, name: str, text: str) -> None:
         """Take one option."""
         if name not in KNOWN:
-            raise _refused(f"there is no option {name[:40]!r}; known are: {', '.join(KNOWN)}")
+            raise refused_value(f"there is no option {name[:40]!r}; known are: {', '.join(KNOWN)}")
         if name in self._texts:
-            raise _refused(f"the option {name} is given twice")
+            raise refused_value(f"the option {name} is given twice")
         self._texts[name] = text
 
     def read(self) -> UploadOptions:
         """Read them all; raise RefusedError for a value that cannot be."""
         if not self._texts:
             return _NOTHING_ASKED
-        max_pages = self._texts.get("max_pages")
         name = self._texts.get("name")
         return UploadOptions(
-            parse=ParseOptions(max_pages=None if max_pages is None else _pages(max_pages)),
-            force=_switch(self._texts.get("force", "false")),
+            parse=read_parse_options(self._texts),
+            force=read_switch("force", self._texts.get("force", "false")),
             name=None if name is None else harmless_name(name),
         )
 
@@ -82,24 +83,3 @@ def harmless_name(text: str) -> str | None:
     if len(suffix) > _LONGEST_SUFFIX:
         suffix = ""
     return name[: LONGEST_NAME - len(suffix)] + suffix
-
-
-def _pages(text: str) -> int:
-    digits = text.strip()
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 7):
-        raise _refused("max_pages must be a whole number from 1 to 1000000")
-    pages = int(digits)
-    if not 1 <= pages <= _MOST_PAGES:
-        raise _refused("max_pages must be a whole number from 1 to 1000000")
-    return pages
-
-
-def _switch(text: str) -> bool:
-    value = _SWITCH.get(text.strip().lower())
-    if value is None:
-        raise _refused("force must be true or false")
-    return value
-
-
-def _refused(message: str) -> RefusedError:
-    return RefusedError(Code.INVALID_REQUEST, message)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -14,6 +15,7 @@ from schemas.ids import uuid7
 from services.gateway.answers import answer, links_of
 from services.gateway.body import Body
 from services.gateway.incoming import DocumentWriter, Incoming, read_document
+from services.gateway.option_rules import check_options
 from services.gateway.parts import PARTS, TRACEPARENT, Parts
 from services.gateway.problems import DisconnectedError, RefusedError
 from services.keys import Key
@@ -77,9 +79,10 @@ async def upload(request: web.Request, key: Key) -> web.Response:
 async def _take(request: web.Request, key: Key, parts: Parts) -> Admitted:
     job_id = uuid7()
     body = Body(request, parts.limits)
+    check = partial(check_options, parts, key.tenant)
     async with parts.blobs.open_writer(source_key(key.tenant, job_id)) as writer:
         document = DocumentWriter(writer, parts.limits)
-        incoming = await read_document(request, body, document)
+        incoming = await read_document(request, body, document, check)
         started = time.perf_counter()
         try:
             blob = await writer.keep()

@@ -42,7 +42,7 @@ class TestOneJob:
             "media_type": "text/plain",
             "size_bytes": 9,
             "sha256": "b94f6f125c79e3a5ffaa826f584c10d52ada669e6762051b826b55776d05aed2",
-            "options": {"max_pages": None},
+            "options": {},
             "parser": None,
             "parser_version": None,
             "pages": None,

@@ -71,7 +71,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("query", "words"),
         [
-            ("?colour=red", "there is no option 'colour'; known are: max_pages, force, name"),
+            ("?colour=red", "there is no option 'colour'; known are: max_pages, target_pages"),
             ("?max_pages=0", "max_pages must be a whole number from 1 to 1000000"),
             ("?max_pages=-1", "max_pages must be"),
             ("?max_pages=1e3", "max_pages must be"),
@@ -95,7 +95,7 @@ class TestRefused:
             ({"colour": "red"}, "there is no option 'colour'"),
             ({"max_pages": "many"}, "max_pages must be"),
             ({"force": "perhaps"}, "force must be"),
-            ({"name": "n" * 5000}, "the field 'name' has more than 4096 bytes"),
+            ({"name": "n" * 17000}, "the field 'name' has more than 16384 bytes"),
         ],
     )
     async def test_form_fields(self, desk: GatewayDesk, fields: dict[str, str], words: str) -> None:

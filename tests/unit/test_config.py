@@ -62,6 +62,17 @@ def test_production_refuses_the_mock(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("text", "tenants"),
+    [("", frozenset()), ("*", {"*"}), ("acme", {"acme"}), (" acme, globex,", {"acme", "globex"})],
+)
+def test_tenants_that_may_choose_a_mode(
+    text: str, tenants: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARSEWIRE_TENANT_MODES", text)
+    assert load_settings().choosing_tenants() == tenants
+
+
 @pytest.mark.parametrize("mode", ["real", "hybrid"])
 def test_the_cloud_needs_a_key(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARSEWIRE_MODE", mode)
