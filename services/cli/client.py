@@ -4,7 +4,7 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,10 +47,24 @@ class GatewayError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UploadOptions:
-    """What is asked of every uploaded file."""
+    """What is asked of every uploaded file, by the gateway's own names; None asks nothing."""
 
     max_pages: int | None = None
+    target_pages: str | None = None
+    mode: str | None = None
+    tier: str | None = None
+    languages: str | None = None
+    prompt: str | None = None
+    disable_cache: bool = False
     force: bool = False
+
+    def fields(self) -> dict[str, str]:
+        """Write what is asked as form fields."""
+        return {
+            name: "true" if value is True else str(value)
+            for name, value in asdict(self).items()
+            if value is not None and value is not False
+        }
 
 
 class GatewayClient:
@@ -113,10 +127,8 @@ class GatewayClient:
     ) -> UploadBody:
         counted = await asyncio.to_thread(_CountedFile, path, on_bytes)
         form = aiohttp.FormData()
-        if options.max_pages is not None:
-            form.add_field("max_pages", str(options.max_pages))
-        if options.force:
-            form.add_field("force", "true")
+        for name, text in options.fields().items():
+            form.add_field(name, text)
         form.add_field("file", counted, filename=path.name)
         try:
             return await self._send(f"{API}/upload", form, UploadBody)

@@ -97,6 +97,7 @@ def print_job(found: JobBody) -> None:
         ("created", written(found.created_at)),
         ("updated", written(found.updated_at)),
     ]
+    rows += [("option", f"{name}: {value}") for name, value in found.options.items()]
     if found.parser:
         rows.append(("parser", f"{found.parser} {found.parser_version or ''}".rstrip()))
     if found.pages is not None:

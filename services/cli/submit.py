@@ -23,7 +23,17 @@ def submit(
         Path | None, typer.Option(help="Write results here as <name>.md; waits.", file_okay=False)
     ] = None,
     max_pages: Annotated[int | None, typer.Option(min=1, help="Refuse longer documents.")] = None,
+    pages: Annotated[str | None, typer.Option(help="Parse these alone, as in 1,3-5.")] = None,
+    mode: Annotated[str | None, typer.Option(help="local, real, hybrid or mock.")] = None,
+    tier: Annotated[str | None, typer.Option(help="LlamaParse: its tier, as agentic.")] = None,
+    languages: Annotated[
+        str | None, typer.Option(help="LlamaParse: of the OCR, the main one first: en,de.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="LlamaParse: what to heed.")] = None,
     *,
+    disable_cache: Annotated[
+        bool, typer.Option("--disable-cache", help="LlamaParse: take no earlier result.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the jobs to their end.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Parse known documents anew.")] = False,
     json: Json = False,
@@ -34,7 +44,16 @@ def submit(
         to.mkdir(parents=True, exist_ok=True)
         for submission, name in zip(submissions, result_names(submissions), strict=True):
             submission.result = to / name
-    options = UploadOptions(max_pages=max_pages, force=force)
+    options = UploadOptions(
+        max_pages=max_pages,
+        target_pages=pages,
+        mode=mode,
+        tier=tier,
+        languages=languages,
+        prompt=prompt,
+        disable_cache=disable_cache,
+        force=force,
+    )
     target = find_target(load_settings())
     asyncio.run(_submit(target, submissions, options, wait=wait or to is not None))
     if json:

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from schemas.events import CancelRequested, ParseDeferred, ParseStarted, RetryRequested
+from schemas.events import (
+    CancelRequested,
+    ParseDeferred,
+    ParseQueued,
+    ParseStarted,
+    RetryRequested,
+)
 from tests.gateway_desk import GatewayDesk, open_gateway
 from tests.harness import decode_row
 
@@ -66,6 +72,20 @@ class TestOneJob:
             "message": "no good",
             "advice": "Remove the password and upload it again.",
         }
+
+    async def test_says_what_it_waits_for(self, desk: GatewayDesk) -> None:
+        job_id = await uploaded(desk)
+        await desk.happen(ParseDeferred(job_id, "acme", 1, "circuit_open"))
+        body = (await desk.get(f"/api/v1/jobs/{job_id}")).json
+        assert (body["state"], body["error"]["code"]) == ("retry_wait", "circuit_open")
+        assert body["error"]["title"] == "LlamaParse is left alone for a while"
+
+    async def test_says_who_has_it_and_not_under_which_id(self, desk: GatewayDesk) -> None:
+        job_id = await uploaded(desk)
+        await desk.happen(ParseQueued(job_id, "acme", 1, "llamaparse", "pjb-secret"))
+        answer = await desk.get(f"/api/v1/jobs/{job_id}")
+        assert (answer.json["state"], answer.json["parser"]) == ("parse_queued", "llamaparse")
+        assert b"pjb-secret" not in answer.content
 
     async def test_history_has_every_move(self, desk: GatewayDesk) -> None:
         job_id = await uploaded(desk)

@@ -42,7 +42,7 @@ def job(state: str, *, attempt: int = 1, job_id: str = JOB, **values: Any) -> di
         "media_type": "application/pdf",
         "size_bytes": 3,
         "sha256": "0" * 64,
-        "options": {"max_pages": None},
+        "options": {},
         "parser": None,
         "parser_version": None,
         "pages": None,
@@ -124,10 +124,22 @@ async def test_an_upload_is_a_form_with_the_file_and_its_options(
     file.write_bytes(b"abc")
     sent: list[int] = []
     async with client_of(gateway) as client:
-        answer = await client.upload(file, UploadOptions(max_pages=7, force=True), sent.append)
+        options = UploadOptions(max_pages=7, target_pages="1,3-5", prompt="Zürich\n", force=True)
+        answer = await client.upload(file, options, sent.append)
     assert (answer.job_id, answer.duplicate) == (JOB, False)
-    given = {"max_pages": "7", "force": "true", "file": ("a.pdf", b"abc")}
-    assert gateway.asked == [("POST", "/api/v1/upload", given)]
+    assert gateway.asked == [
+        (
+            "POST",
+            "/api/v1/upload",
+            {
+                "max_pages": "7",
+                "target_pages": "1,3-5",
+                "prompt": "Zürich\n",
+                "force": "true",
+                "file": ("a.pdf", b"abc"),
+            },
+        )
+    ]
     assert sum(sent) == 3
 
 
