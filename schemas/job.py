@@ -48,7 +48,6 @@ NOT_DELETED = frozenset(State) - {State.DELETED}
 
 MAX_TRIES = 5
 MAX_LOSSES = 10
-
 LONGEST_WAIT_MS = 3_600_000
 """A vendor's or another machine's clock that says "next year" must not freeze a job."""
 

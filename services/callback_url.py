@@ -52,6 +52,13 @@ def check_callback_url(settings: Settings) -> None:
         )
 
 
+def callback_url(settings: Settings, source: str) -> str | None:
+    """Give the URL at which a source's webhooks reach the gateway; None where they cannot."""
+    if not settings.webhook_url:
+        return None
+    return f"{settings.webhook_url.rstrip('/')}/api/v1/webhooks/{source}"
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether a host is this machine by its very name."""
     try:

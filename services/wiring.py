@@ -2,22 +2,31 @@
 
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from pydantic import SecretStr
 
 from schemas.ids import uuid7
+from services.callback_url import callback_url
 from services.config import Settings
+from services.defaults import LLAMAPARSE
+from services.webhook_sources import registered_secret
 from streams.blobs.base import Blobs
 from streams.blobs.disk import DiskBlobs
 from streams.bus.base import Bus
 from streams.bus.kafka import KafkaBus
 from streams.bus.kafka_calls import thin_client_logs
+from streams.gate import SharedGate
 from streams.metrics import Recorder
-from streams.parsers.base import ChooseParser
+from streams.parsers.base import RemoteParser, Routes
 from streams.parsers.liteparse import open_lite_parser
+from streams.parsers.llamaparse import LlamaParseOptions, open_llama_parse
 from streams.parsers.mock import MockBehaviour, MockParser
 from streams.parsers.router import Router
 from streams.parsers.text import TextParser
+from streams.settings import CurrentSettings
 from streams.tables.base import Tables
 from streams.tables.sqlite import open_sqlite
 
@@ -57,20 +66,67 @@ def slots(settings: Settings) -> int:
     return settings.slots or os.cpu_count() or 1
 
 
+@dataclass(frozen=True, slots=True)
+class ParserRoom:
+    """The rules by which parsers are chosen, and those that are elsewhere by their names."""
+
+    routes: Routes = field(default_factory=lambda: Router([]))
+    remote: Mapping[str, RemoteParser] = field(default_factory=dict)
+
+
 @asynccontextmanager
-async def open_parsers(settings: Settings) -> AsyncIterator[ChooseParser]:
-    """Open the parsers that the mode asks for."""
-    if settings.mode == "mock":
-        behaviour = MockBehaviour(
-            latency_seconds=settings.mock_latency_seconds,
-            transient_rate=settings.mock_transient_rate,
-            permanent_rate=settings.mock_permanent_rate,
+async def open_parsers(
+    settings: Settings, tables: Tables, recorder: Recorder, current: CurrentSettings
+) -> AsyncIterator[ParserRoom]:
+    """Open every parser that the deployment may come to use; `current` says which serve."""
+    async with AsyncExitStack() as stack:
+        lite = await stack.enter_async_context(
+            open_lite_parser(
+                slots=slots(settings),
+                max_pages=settings.max_pages,
+                timeout_seconds=settings.parse_timeout_seconds,
+            )
         )
-        yield Router([MockParser(max_pages=settings.max_pages, behaviour=behaviour)]).choose
-        return
-    async with open_lite_parser(
-        slots=slots(settings),
+        cloud = None
+        if settings.llamaparse_api_key:
+            gate = SharedGate(tables, LLAMAPARSE, lambda: current.rate(LLAMAPARSE), recorder)
+            options = _llamaparse_options(settings, settings.llamaparse_api_key)
+            cloud = await stack.enter_async_context(open_llama_parse(options, gate))
+        router = Router(
+            [lite, TextParser(max_pages=settings.max_pages)],
+            cloud=cloud,
+            mock=_mock(settings),
+            mode=lambda: current.mode,
+            health=lambda: current.health(LLAMAPARSE) if cloud is not None else None,
+            looks_scanned=lite.looks_scanned,
+            recorder=recorder,
+        )
+        yield ParserRoom(router, {cloud.name: cloud} if cloud is not None else {})
+
+
+def _mock(settings: Settings) -> MockParser | None:
+    if settings.env == "production":
+        return None
+    behaviour = MockBehaviour(
+        latency_seconds=settings.mock_latency_seconds,
+        transient_rate=settings.mock_transient_rate,
+        permanent_rate=settings.mock_permanent_rate,
+    )
+    return MockParser(max_pages=settings.max_pages, behaviour=behaviour)
+
+
+def _llamaparse_options(settings: Settings, key: SecretStr) -> LlamaParseOptions:
+    called_back = callback_url(settings, LLAMAPARSE)
+    return LlamaParseOptions(
+        api_key=key.get_secret_value(),
+        url=settings.llamaparse_url,
+        tier=settings.llamaparse_tier,
+        version=settings.llamaparse_version,
         max_pages=settings.max_pages,
-        timeout_seconds=settings.parse_timeout_seconds,
-    ) as lite:
-        yield Router([lite, TextParser(max_pages=settings.max_pages)]).choose
+        project_id=settings.llamaparse_project_id or None,
+        call_seconds=settings.llamaparse_call_seconds,
+        # A submission must end before the lease under which it was begun.
+        submit_seconds=min(settings.llamaparse_call_seconds, settings.lease_seconds * 2 / 3),
+        callback_url=called_back,
+        webhook_secret=None if called_back is None else registered_secret(settings),
+    )

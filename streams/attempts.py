@@ -1,5 +1,6 @@
 """Attempts: claimed at most once, begun, intended and ended, with the events that say so."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,17 +74,18 @@ class Attempts:
             await self._tables.write(lambda tx: put_events(tx, [begun]))
             attempt.begun = None
 
-    async def intend(self, attempt: Attempt, parser: str) -> None:
-        """Note that money may be spent at `parser` from here on, with a whole lease ahead.
+    async def intend(self, attempt: Attempt, parser: str) -> float:
+        """Note that money may be spent at `parser`, and give the seconds left of the lease.
 
         Raise AttemptLostError when the attempt is not ours to spend for.
         """
-        mine = self._mine(attempt)
+        mine, began = self._mine(attempt), time.monotonic()
         changed = await self._tables.write(
             lambda tx: tx.run("attempts.intend", parser=parser, lease_ms=self._lease_ms, **mine)
         )
         if not changed:
             raise AttemptLostError(f"{attempt.offer.job_id} at {attempt.offer.attempt}")
+        return self._lease_ms / 1000 - (time.monotonic() - began)
 
     async def end(self, attempt: Attempt, end: Body, poison: str | None) -> bool:
         """Write the end once, and tell whether it was ours to write."""

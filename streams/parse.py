@@ -1,42 +1,62 @@
-"""The parse reactor: a document's bytes to a kept result, and the event that says so."""
+"""The parse reactor: a document's bytes to a kept result, or to a job elsewhere."""
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
 
-from schemas.errors import Code, ParsewireError, PermanentError, TransientError
+from schemas.errors import Code, PermanentError, TransientError
 from schemas.events import (
     BlobRef,
     Body,
     DocumentUploaded,
     ParseDeferred,
     ParseFailed,
+    ParseQueued,
     ParseStarted,
     ParseSucceeded,
-    ServiceCalled,
     StageTimed,
 )
 from schemas.topics import DOCUMENTS_UPLOADED, Topic
 from streams.blobs.base import Blobs, result_key
-from streams.metrics import PARSER_CALLS, PARSER_PAGES, PARSER_SECONDS, Recorder
-from streams.parsers.base import ChooseParser, Document, Parsed, Parser
+from streams.elsewhere import submit
+from streams.ends import deferred, failed, succeeded
+from streams.metrics import Recorder
+from streams.parsers.base import Document, Parsed, Parser, RemoteParser, RemoteRoute, Routes
 from streams.processor import Intend
 from streams.results import encode
+from streams.service_call import ServiceCall
 from streams.telemetry import Telemetry
+from streams.vendor_events import queued
 
 log = structlog.get_logger(__name__)
 
-_OUR_WAIT = timedelta(seconds=10)
-_NOT_THE_DOCUMENTS = frozenset({Code.STORAGE_UNAVAILABLE, Code.SHUTDOWN})
-"""Trouble of ours: it puts the attempt off, and uses up none of the document's tries."""
+_WAITS = {
+    Code.STORAGE_UNAVAILABLE: timedelta(seconds=10),
+    Code.TABLES_UNAVAILABLE: timedelta(seconds=10),
+    Code.SHUTDOWN: timedelta(seconds=10),
+    Code.CIRCUIT_OPEN: timedelta(seconds=30),
+    Code.VENDOR_RATE_LIMITED: timedelta(seconds=30),
+    Code.VENDOR_UNAUTHORIZED: timedelta(minutes=5),
+    Code.VENDOR_QUOTA_SPENT: timedelta(minutes=5),
+}
+"""Trouble that is not the document's: it puts the attempt off, and uses up none of its tries."""
 
-_MOST_WARNINGS = 200
-_MESSAGE_CHARACTERS = 500
 _LARGE_PAGES = 50
 """Results of more pages are encoded beside the event loop."""
+
+
+@dataclass(slots=True)
+class _Serving:
+    """An offer being served, and the parser that serves it so far."""
+
+    offer: DocumentUploaded
+    traceparent: str | None
+    intend: Intend
+    parser: str | None = None
 
 
 class Parse:
@@ -48,18 +68,18 @@ class Parse:
 
     def __init__(
         self,
-        choose: ChooseParser,
+        routes: Routes,
         blobs: Blobs,
         telemetry: Telemetry,
         recorder: Recorder,
         *,
         slots: int,
     ) -> None:
-        self._choose = choose
-        self._parsing = asyncio.Semaphore(slots)
+        self._routes = routes
         self._blobs = blobs
         self._telemetry = telemetry
         self._recorder = recorder
+        self._parsing = asyncio.Semaphore(slots)
 
     def started(self, offer: DocumentUploaded, worker: str) -> Body:
         """Say that `worker` has claimed the attempt."""
@@ -68,11 +88,10 @@ class Parse:
     async def work(
         self, offer: DocumentUploaded, traceparent: str | None, intend: Intend
     ) -> Body | None:
-        """Parse and keep the result; expected trouble becomes the event that names it."""
-        del intend
+        """Parse and keep the result, or submit; expected trouble is the event that names it."""
         started = time.perf_counter()
-        name, end = await self._serve(offer, traceparent)
-        outcome = end.code if isinstance(end, ParseFailed | ParseDeferred) else "ok"
+        name, end = await self._serve(offer, traceparent, intend)
+        outcome = _outcome(end)
         seconds = time.perf_counter() - started
         timed = StageTimed(offer.tenant, name or "none", self.stage, outcome, seconds)
         self._telemetry.emit(timed, traceparent)
@@ -92,43 +111,64 @@ class Parse:
                 log.warning("blob_not_removed", attempt=attempt, error=error.message)
 
     async def _serve(
-        self, offer: DocumentUploaded, traceparent: str | None
-    ) -> tuple[str | None, Body]:
-        name: str | None = None
+        self, offer: DocumentUploaded, traceparent: str | None, intend: Intend
+    ) -> tuple[str | None, Body | None]:
+        serving = _Serving(offer, traceparent, intend)
         try:
-            parser = self._choose(offer.media_type)
-            name = parser.name
-            parsed = await self._call(parser, offer, traceparent)
-            result = await self._keep(offer, parsed)
+            async with self._blobs.open_local(offer.source) as path:
+                end = await self._route(serving, _document(offer, path))
         except TransientError as error:
-            if error.code in _NOT_THE_DOCUMENTS:
-                return name, _deferred(offer, error)
-            return name, _failed(offer, name, error, error.retry_after_seconds)
+            wait = _WAITS.get(error.code)
+            if wait is not None:
+                return serving.parser, deferred(offer, error, wait)
+            return serving.parser, failed(offer, serving.parser, error)
         except PermanentError as error:
-            return name, _failed(offer, name, error)
-        return name, _succeeded(offer, parsed, result)
+            return serving.parser, failed(offer, serving.parser, error)
+        return serving.parser, end
 
-    async def _call(
-        self, parser: Parser, offer: DocumentUploaded, traceparent: str | None
-    ) -> Parsed:
-        async with self._blobs.open_local(offer.source) as path, self._parsing:
-            document = _document(offer, path)
-            started = time.perf_counter()
-            outcome, pages = "cancelled", 0
+    async def _route(self, serving: _Serving, document: Document) -> Body | None:
+        route = await self._routes.route(document, serving.offer.failed_with)
+        serving.parser = route.parser.name
+        if isinstance(route, RemoteRoute):
             try:
-                parsed = await parser.parse(document)
-                outcome, pages = "ok", len(parsed.pages)
+                return await self._submit(serving, document, route.parser)
             except (TransientError, PermanentError) as error:
-                outcome = error.code.value
-                raise
-            finally:
-                seconds = time.perf_counter() - started
-                self._recorder.add(PARSER_CALLS, parser=parser.name, outcome=outcome)
-                self._recorder.observe(PARSER_SECONDS, seconds, parser=parser.name)
-                self._recorder.add(PARSER_PAGES, pages, parser=parser.name)
-                call = ServiceCalled(offer.tenant, parser.name, "parse", outcome, seconds, pages)
-                self._telemetry.emit(call, traceparent)
-        return parsed
+                local = await self._routes.fall_back(document, route, error.code)
+                if local is None:
+                    raise
+                log.info("fell_back", code=error.code.value, parser=local.parser.name)
+                route, serving.parser = local, local.parser.name
+        return await self._parse(serving, document, route.parser)
+
+    async def _submit(
+        self, serving: _Serving, document: Document, parser: RemoteParser
+    ) -> ParseQueued | None:
+        offer = serving.offer
+        with self._measured(serving, parser.name, "submit") as call:
+            seen = await submit(parser, document, serving.intend)
+            if seen is None:
+                call.outcome = "unresolved"
+                return None
+        return queued(offer.job_id, offer.tenant, offer.attempt, parser.name, seen)
+
+    async def _parse(self, serving: _Serving, document: Document, parser: Parser) -> ParseSucceeded:
+        offer = serving.offer
+        async with self._parsing:
+            with self._measured(serving, parser.name, "parse") as call:
+                parsed = await parser.parse(document)
+                call.pages = len(parsed.pages)
+        result = await self._keep(offer, parsed)
+        return succeeded(offer.job_id, offer.tenant, offer.attempt, result, parsed)
+
+    def _measured(self, serving: _Serving, parser: str, operation: str) -> ServiceCall:
+        return ServiceCall(
+            self._recorder,
+            self._telemetry,
+            parser,
+            operation,
+            tenant=serving.offer.tenant,
+            traceparent=serving.traceparent,
+        )
 
     async def _keep(self, offer: DocumentUploaded, parsed: Parsed) -> BlobRef:
         large = len(parsed.pages) > _LARGE_PAGES
@@ -149,37 +189,7 @@ def _document(offer: DocumentUploaded, path: Path) -> Document:
     )
 
 
-def _succeeded(offer: DocumentUploaded, parsed: Parsed, result: BlobRef) -> ParseSucceeded:
-    return ParseSucceeded(
-        job_id=offer.job_id,
-        tenant=offer.tenant,
-        attempt=offer.attempt,
-        result=result,
-        parser=parsed.parser,
-        parser_version=parsed.parser_version,
-        pages=len(parsed.pages),
-        warnings=tuple(parsed.warnings[:_MOST_WARNINGS]),
-    )
-
-
-def _deferred(offer: DocumentUploaded, error: TransientError) -> ParseDeferred:
-    until = datetime.now(UTC) + _OUR_WAIT
-    return ParseDeferred(offer.job_id, offer.tenant, offer.attempt, error.code, until)
-
-
-def _failed(
-    offer: DocumentUploaded,
-    parser: str | None,
-    error: ParsewireError,
-    retry_after_seconds: float | None = None,
-) -> ParseFailed:
-    return ParseFailed(
-        job_id=offer.job_id,
-        tenant=offer.tenant,
-        attempt=offer.attempt,
-        code=error.code,
-        message=error.message[:_MESSAGE_CHARACTERS],
-        transient=isinstance(error, TransientError),
-        parser=parser,
-        retry_after_seconds=retry_after_seconds,
-    )
+def _outcome(end: Body | None) -> str:
+    if end is None:
+        return "unresolved"
+    return end.code if isinstance(end, ParseFailed | ParseDeferred) else "ok"

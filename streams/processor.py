@@ -28,10 +28,10 @@ class Fold(Protocol):
         ...
 
 
-Intend = Callable[[str], Awaitable[None]]
+Intend = Callable[[str], Awaitable[float]]
 """Notes on the attempt that money may be spent from here on at the parser of this name.
 
-What it raises forbids to spend any.
+Gives the seconds that the lease lasts at least; what it raises forbids to spend any.
 """
 
 

@@ -3,8 +3,9 @@
 uploaded      unclaimed: offer again, 30 s doubling to 1 h; unreadable offer: poison_event
 uploaded, parsing   live lease: later; dead: worker_lost
                     ended: later, until its end event is a dead letter: poison_event
-parse_queued  nobody here to ask: later
 retry_wait    RetryDue
+
+Jobs that are at a parser elsewhere, or may be, are looked at by `vendor_sweep.py`.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from schemas.events import Body, Event, JobMoved, ParseFailed, RetryDue
 from schemas.ids import derived_id
 from schemas.job import Job, State, Timings, offer
 from streams.jobs import from_row
+from streams.lease_judge import LeaseJudge
 from streams.metrics import STEP_TIMERS_FIRED, Recorder
 from streams.outbox import put_events
 from streams.tables.base import Row, Tables, Transaction
@@ -30,8 +32,6 @@ _MOST = 250
 _SAID_AGAIN_MS = 30_000
 _SAID_AGAIN_CAP_MS = 3_600_000
 _ENDED_MS = 30_000
-_STALE_TICK_MS = 5_000
-_FRESH_START_MS = 3_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,6 @@ def judge(due: Due, now_ms: int, timings: Timings, *, leases_judged: bool) -> Ve
         return Verdict("retry_due", now_ms + _again_ms(due), again)
     if job.state is State.PARSED:
         return Verdict("stage_offered", now_ms + _again_ms(due), _said_again(job))
-    if job.state is State.PARSE_QUEUED:
-        return Verdict("later", now_ms + timings.poll_ms)
     if due.lease_ends_ms is None and job.state is State.UPLOADED:
         return _judge_unclaimed(due, now_ms, timings)
     return _judge_claimed(due, now_ms, leases_judged=leases_judged)
@@ -128,8 +126,7 @@ class Sweeper:
         self._timings = timings
         self._recorder = recorder
         self._every_seconds = every_seconds
-        self._last_good_ms: int | None = None
-        self._judge_from_ms = 0
+        self._leases = LeaseJudge(timings.lease_ms)
 
     async def run(self) -> None:
         """Tick until cancelled; trouble of the tables only delays."""
@@ -144,26 +141,15 @@ class Sweeper:
     async def tick(self) -> int:
         """Handle the due timers, `_MOST` at most, and tell how many there were."""
         # Leases are read in the transaction that judges them: they are renewed while it waits.
-        self._last_good_ms, handled = await self._tables.write(self._sweep)
+        now_ms, handled = await self._tables.write(self._sweep)
+        self._leases.ticked(now_ms)
         return handled
 
     async def _sweep(self, tx: Transaction) -> tuple[int, int]:
-        judged = self._may_judge(tx.now_ms)
+        judged = self._leases.may_judge(tx.now_ms)
         due = [_due(row) for row in await tx.all("jobs.due_steps", most=_MOST)]
         await self._say(tx, due, leases_judged=judged)
         return tx.now_ms, len(due)
-
-    def _may_judge(self, now_ms: int) -> bool:
-        """Tell whether whoever holds a lease could have renewed it, by the table's clock.
-
-        A process's own clock stands still while the machine sleeps.
-        """
-        lease_ms = self._timings.lease_ms
-        if self._last_good_ms is None:
-            self._judge_from_ms = now_ms + min(_FRESH_START_MS, lease_ms)
-        elif abs(now_ms - self._last_good_ms) > _STALE_TICK_MS:
-            self._judge_from_ms = now_ms + lease_ms
-        return now_ms >= self._judge_from_ms
 
     async def _say(self, tx: Transaction, dues: list[Due], *, leases_judged: bool) -> None:
         said: list[Event] = []

@@ -11,12 +11,15 @@ FLOORS = ("schemas", "streams", "services")
 MOST_LINES = 250
 MOST_FUNCTION_LINES = 50
 
-PROCESSORS = {"streams.parse", "streams.job_state"}
+PROCESSORS = {"streams.parse", "streams.callbacks", "streams.vendor_look", "streams.job_state"}
 GROUNDS = {
     "streams.fold",
     "streams.reactor",
     "streams.runner",
+    "streams.listener",
     "streams.sweeper",
+    "streams.vendor_sweep",
+    "streams.vendor_settle",
     "streams.janitor",
 }
 SEAMS = {

@@ -18,7 +18,8 @@ from services.cli.terminal import FAILED
 from services.config import Settings, load_settings
 from services.gateway.serve import run_gateway
 from services.logs import configure_logs
-from services.worker import ROLES, run_worker
+from services.roles import ROLES
+from services.worker import run_worker
 
 log = structlog.get_logger(__name__)
 

@@ -12,8 +12,8 @@ from services import keys
 from services.cli.job_verbs import Json
 from services.cli.terminal import OUT, CommandError, moment, print_json, print_table, say
 from services.config import load_settings
+from services.roles import PROCESSORS
 from services.wiring import open_tables
-from services.worker import PROCESSORS
 from streams.metrics import Recorder
 from streams.tables.base import Row, Tables
 

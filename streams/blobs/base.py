@@ -69,6 +69,10 @@ class Blobs(Protocol):
         """Keep `content` durably under `key`, replacing what was there."""
         ...
 
+    async def put_first(self, key: str, content: bytes) -> BlobRef:
+        """Keep `content` durably, unless something is kept under `key`: then tell what that is."""
+        ...
+
     async def read(self, blob: BlobRef) -> bytes:
         """Read a whole blob; raise PermanentError SOURCE_MISSING or SOURCE_CORRUPT."""
         ...

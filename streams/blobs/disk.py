@@ -51,6 +51,17 @@ class DiskBlobs:
             await writer.write(content)
             return await writer.keep()
 
+    async def put_first(self, key: str, content: bytes) -> BlobRef:
+        """Keep `content`, or tell what is kept under `key` already."""
+        writer = self.open_writer(key)
+        writer.gives_way = True
+        async with writer:
+            await writer.write(content)
+            kept = await writer.keep()
+        if not writer.gave_way:
+            return kept
+        return await self._threads.hop(disk_files.describe, self.path(key), key)
+
     async def read(self, blob: BlobRef) -> bytes:
         """Read and verify a whole blob."""
         return await self._threads.hop(disk_files.read_verified, self.path(blob.key), blob)

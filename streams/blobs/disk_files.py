@@ -63,6 +63,12 @@ def read_verified(path: Path, blob: BlobRef) -> bytes:
     return content
 
 
+def describe(path: Path, key: str) -> BlobRef:
+    """Tell what a file has become."""
+    content = path.read_bytes()
+    return BlobRef(key, hashlib.sha256(content).hexdigest(), len(content))
+
+
 def verify(path: Path, blob: BlobRef) -> None:
     """Compare a file with what it must be, in bounded memory; raise as `read_verified` does."""
     digest = hashlib.sha256()

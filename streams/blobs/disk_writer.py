@@ -50,6 +50,9 @@ class DiskWriter:
         self._hash = hashlib.sha256()
         self._open = True
         self.hash_seconds = 0.0
+        self.gives_way = False
+        """Leave what is kept under the key already, and set `gave_way`."""
+        self.gave_way = False
 
     async def __aenter__(self) -> Self:
         """Begin."""
@@ -104,9 +107,20 @@ class DiskWriter:
         fd = self._flush()
         os.fsync(fd)
         self._directories.make(self._target_directory)
-        os.rename(self._temporary, self._target)  # noqa: PTH104 - Paths take as long as the rename
+        if self.gives_way:
+            self._link()
+        else:
+            os.rename(self._temporary, self._target)  # noqa: PTH104 - Paths take longer than it
         os.close(fd)
         self._fd = None
+
+    def _link(self) -> None:
+        """Take the name only if nobody has it."""
+        try:
+            os.link(self._temporary, self._target)
+        except FileExistsError:
+            self.gave_way = True
+        Path(self._temporary).unlink()
 
     def _abandon(self) -> None:
         if self._fd is not None:

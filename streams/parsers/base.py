@@ -1,6 +1,6 @@
 """The parser seam: a document in, pages of markdown out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -198,8 +198,11 @@ Route = LocalRoute | RemoteRoute
 class Routes(Protocol):
     """Says which parser serves a document, and which one after a failure elsewhere."""
 
-    async def route(self, document: Document) -> Route:
-        """Choose; raise PermanentError where no parser of the deployment may serve it."""
+    async def route(self, document: Document, failed_with: str | None = None) -> Route:
+        """Choose, knowing what the last attempt failed with.
+
+        Raise PermanentError where no parser of the deployment may serve the document.
+        """
         ...
 
     async def fall_back(self, document: Document, failed: Route, code: Code) -> LocalRoute | None:
@@ -208,7 +211,3 @@ class Routes(Protocol):
         Never after a submission that may have created a job: two parsers would serve one attempt.
         """
         ...
-
-
-ChooseParser = Callable[[str], Parser]
-"""Gives the parser that serves a media type; raises PermanentError(UNSUPPORTED_MEDIA_TYPE)."""

@@ -147,14 +147,10 @@ class Router:
         self._looks_scanned = looks_scanned
         self._recorder = recorder
 
-    def choose(self, media_type: str) -> Parser:
-        """Give the local parser that serves; raise PermanentError(UNSUPPORTED_MEDIA_TYPE)."""
-        return _known(self._parsers.local_for(media_type), media_type)
-
-    async def route(self, document: Document) -> Route:
+    async def route(self, document: Document, failed_with: str | None = None) -> Route:
         """Choose for a document; raise as the rules do, and TransientError of a look at it."""
         mode, kind = document.options.mode or self._mode(), document.media_type
-        trouble = trouble_of(self._health())
+        trouble = trouble_of(self._health()) or _trouble_before(failed_with)
         found = route(mode, kind, self._parsers, trouble=trouble)
         if isinstance(found, LocalRoute) and found.reason is trouble:
             # Only now is it worth a look: the local parser cannot serve a scan.
@@ -183,6 +179,11 @@ class Router:
         log.info("routed", parser=found.parser.name, reason=found.reason.value, mode=mode)
         if self._recorder is not None:
             self._recorder.add(ROUTES, parser=found.parser.name, reason=found.reason.value)
+
+
+def _trouble_before(failed_with: str | None) -> Reason | None:
+    """Tell whether the last attempt failed elsewhere in a way that the local parser may mend."""
+    return next((r for code, r in FALL_BACKS.items() if code.value == failed_with), None)
 
 
 def _known(parser: P | None, media_type: str) -> P:

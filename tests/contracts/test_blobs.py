@@ -55,6 +55,15 @@ async def test_putting_again_replaces(blobs: Blobs) -> None:
     assert caught.value.code == Code.SOURCE_CORRUPT
 
 
+async def test_the_first_who_puts_is_kept_and_told_to_all(blobs: Blobs) -> None:
+    told = await asyncio.gather(*(blobs.put_first(KEY, b"put by %d" % n) for n in range(20)))
+    assert len(set(told)) == 1
+    content = await blobs.read(told[0])
+    assert content in {b"put by %d" % n for n in range(20)}
+    assert await blobs.put_first(KEY, b"too late") == told[0]
+    assert await keys(blobs) == {KEY}
+
+
 async def test_a_stream_is_the_sum_of_its_chunks(blobs: Blobs) -> None:
     digest = hashlib.sha256()
     async with blobs.open_writer(KEY) as writer:

@@ -12,7 +12,8 @@ from schemas.topics import TOPICS
 from services import wiring
 from services.config import Settings
 from services.process import EXIT_START_ANEW
-from services.worker import Process, _run_until_replaced
+from services.roles import Process
+from services.worker import _run_until_replaced
 from streams.admission import admit
 from streams.blobs.base import source_key
 from streams.bus.base import Outgoing

@@ -141,7 +141,7 @@ def test_tables_are_printed_whole_into_a_pipe(capsys: pytest.CaptureFixture[str]
 
 def test_roles_are_read_and_unknown_ones_refused() -> None:
     assert roles("parse, job_state") == frozenset({"parse", "job_state"})
-    with pytest.raises(typer.BadParameter, match="reader; known: parse, job_state"):
+    with pytest.raises(typer.BadParameter, match="reader; known: parse, callbacks, job_state"):
         roles("parse,reader")
     with pytest.raises(typer.BadParameter, match="nothing"):
         roles(" , ")

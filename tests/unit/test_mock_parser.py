@@ -9,8 +9,6 @@ from schemas.errors import Code, PermanentError, TransientError
 from schemas.events import ParseOptions
 from streams.parsers.base import Document
 from streams.parsers.mock import MockBehaviour, MockParser
-from streams.parsers.router import Router
-from streams.parsers.text import TextParser
 
 SHAS = [f"{number:064x}" for number in range(400)]
 
@@ -98,16 +96,3 @@ async def test_a_crash_is_nobodys_expected_error() -> None:
     parser = MockParser(max_pages=10, behaviour=MockBehaviour(crash_rate=1.0))
     with pytest.raises(RuntimeError, match="mock crash"):
         await parser.parse(document(SHAS[0]))
-
-
-def test_the_router_takes_the_first_that_accepts_and_names_it() -> None:
-    router = Router([TextParser(max_pages=10), MockParser(max_pages=10)])
-    assert router.choose("text/plain").name == "text"
-    assert router.choose("application/pdf").name == "mock"
-
-
-def test_the_router_refuses_what_nobody_reads() -> None:
-    router = Router([TextParser(max_pages=10)])
-    with pytest.raises(PermanentError) as caught:
-        router.choose("application/pdf")
-    assert caught.value.code == Code.UNSUPPORTED_MEDIA_TYPE

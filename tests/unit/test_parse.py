@@ -51,7 +51,7 @@ class Heard:
         self.bodies.append(body)
 
 
-async def no_intent(_parser: str) -> None:
+async def no_intent(_parser: str) -> float:
     raise AssertionError("parsing on this machine costs nothing")
 
 
@@ -61,7 +61,7 @@ class Room:
         self.parser = Scripted()
         self.heard = Heard()
         recorder = Recorder(CollectorRegistry())
-        self.parse = Parse(Router([self.parser]).choose, blobs, self.heard, recorder, slots=1)
+        self.parse = Parse(Router([self.parser]), blobs, self.heard, recorder, slots=1)
 
     async def offer(
         self, attempt: int = 1, media_type: str = "application/pdf"

@@ -251,8 +251,13 @@ async def test_nothing_stands_in_for_a_scan_or_in_real_mode_or_after_our_own_tro
     assert await room.router.fall_back(document(), first, Code.CIRCUIT_OPEN) is None
 
 
-def test_the_local_parser_of_a_media_type_is_chosen() -> None:
-    router = Router([LITE, PLAIN])
-    assert router.choose(TEXT) is PLAIN
-    with pytest.raises(PermanentError, match="no parser of this deployment reads"):
-        router.choose(DOCX)
+async def test_an_attempt_that_failed_elsewhere_is_followed_by_a_local_one() -> None:
+    room = Room()
+    assert shown(await room.router.route(document(), "vendor_stuck")) == ("lite", None, "down")
+    assert shown(await room.router.route(document(), "worker_lost")) == (
+        "cloud",
+        "lite",
+        "preferred",
+    )
+    room.scanned = True
+    assert shown(await room.router.route(document(), "vendor_stuck")) == ("cloud", None, "scan")

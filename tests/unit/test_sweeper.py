@@ -75,9 +75,8 @@ def test_an_ended_attempt_is_waited_for() -> None:
     assert verdict(due(State.PARSING, lease_ends_ms=NOW - 1, attempt_ended=True)).body is None
 
 
-def test_waits_that_are_over() -> None:
+def test_a_wait_that_is_over() -> None:
     assert isinstance(verdict(due(State.RETRY_WAIT)).body, ev.RetryDue)
-    assert verdict(due(State.PARSE_QUEUED)) == Verdict("later", NOW + 30_000)
 
 
 def sweeper_of(desk: Desk) -> Sweeper:

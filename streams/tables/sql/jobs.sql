@@ -105,6 +105,10 @@ JOIN jobs ON jobs.id = timers.job_id
 LEFT JOIN attempts
     ON attempts.job_id = jobs.id AND attempts.attempt = jobs.attempt AND attempts.stage = 'parse'
 WHERE timers.kind = 'step' AND timers.due_ms <= :now_ms
+-- What is at a parser elsewhere, or may be, is looked at there first: vendor.sql.
+AND jobs.state != 'parse_queued'
+AND (attempts.intent_ms IS NULL OR attempts.ended_ms IS NOT NULL
+    OR attempts.deadline_ms > :now_ms)
 ORDER BY timers.due_ms LIMIT :most;
 
 -- name: take_timer

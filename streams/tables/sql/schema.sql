@@ -280,6 +280,7 @@ CREATE TABLE vendor_jobs (
     settled_ms INTEGER,
     outcome TEXT CHECK (outcome IN ('billed', 'unbilled', 'never_told')),
     credits REAL CHECK (credits >= 0),
+    kept_there INTEGER NOT NULL DEFAULT 1 CHECK (kept_there IN (0, 1)),
     PRIMARY KEY (parser, vendor_job_id),
     CHECK ((settled_ms IS NULL) = (outcome IS NULL)),
     CHECK ((credits IS NOT NULL) = (outcome IS NOT NULL AND outcome = 'billed'))

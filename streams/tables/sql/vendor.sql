@@ -20,8 +20,15 @@ INSERT INTO timers (job_id, kind, due_ms, set_ms, repeats)
 VALUES (:job_id, 'settle', :due_ms, :now_ms, 0)
 ON CONFLICT (job_id, kind) DO UPDATE SET due_ms = min(due_ms, excluded.due_ms), repeats = 0;
 
+-- name: end_settle
+DELETE FROM timers WHERE job_id = :job_id AND kind = 'settle' AND due_ms = :due_ms;
+
+-- name: forgotten
+UPDATE vendor_jobs SET kept_there = 0
+WHERE parser = :parser AND vendor_job_id = :vendor_job_id;
+
 -- name: due_polls
-SELECT timers.due_ms, timers.repeats, jobs.*, vendor_jobs.queued_ms
+SELECT timers.due_ms, jobs.*, coalesce(vendor_jobs.queued_ms, jobs.updated_ms) AS queued_ms
 FROM timers JOIN jobs ON jobs.id = timers.job_id
 LEFT JOIN vendor_jobs
     ON vendor_jobs.parser = jobs.parser AND vendor_jobs.vendor_job_id = jobs.vendor_job_id
@@ -29,7 +36,7 @@ WHERE timers.kind = 'step' AND timers.due_ms <= :now_ms AND jobs.state = 'parse_
 ORDER BY timers.due_ms LIMIT :most;
 
 -- name: due_intents
-SELECT timers.due_ms, timers.repeats, jobs.*, attempts.intent_ms, attempts.intent_parser
+SELECT timers.due_ms, jobs.*, attempts.intent_ms, attempts.intent_parser
 FROM timers JOIN jobs ON jobs.id = timers.job_id
 JOIN attempts
     ON attempts.job_id = jobs.id AND attempts.attempt = jobs.attempt AND attempts.stage = 'parse'
@@ -40,9 +47,7 @@ AND attempts.deadline_ms <= :now_ms
 ORDER BY timers.due_ms LIMIT :most;
 
 -- name: due_settles
-SELECT timers.due_ms, timers.repeats, jobs.id, jobs.state, jobs.vendor_job_id AS current,
-    vendor_jobs.parser, vendor_jobs.vendor_job_id, vendor_jobs.attempt, vendor_jobs.queued_ms
+SELECT timers.due_ms, timers.repeats, jobs.id, jobs.state, jobs.vendor_job_id
 FROM timers JOIN jobs ON jobs.id = timers.job_id
-LEFT JOIN vendor_jobs ON vendor_jobs.job_id = jobs.id AND vendor_jobs.settled_ms IS NULL
 WHERE timers.kind = 'settle' AND timers.due_ms <= :now_ms
 ORDER BY timers.due_ms LIMIT :most;

@@ -1,0 +1,173 @@
+"""A look at a job elsewhere: what it has become there is fetched, kept and said once."""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from schemas.errors import Code, PermanentError, TransientError
+from schemas.events import BlobRef, ParseFailed, ParseSucceeded
+from schemas.job import OPEN, Job, State
+from streams.blobs.base import Blobs, result_key
+from streams.ends import succeeded
+from streams.jobs import from_row
+from streams.metrics import Recorder
+from streams.outbox import put_events
+from streams.parsers.base import Parsed, RemoteParser, VendorJob, VendorState
+from streams.processor import Parked
+from streams.results import encode
+from streams.service_call import ServiceCall
+from streams.tables.base import Tables, Transaction
+from streams.telemetry import Telemetry
+from streams.vendor_events import failed, queued, said_once
+
+log = structlog.get_logger(__name__)
+
+_SOURCE = "callbacks"
+
+T = TypeVar("T")
+
+
+class LeftToTheSweepError(Exception):
+    """The parser did not answer: the job's timer brings somebody back to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Our job, the attempt that made the vendor's job, and whether that is booked."""
+
+    job: Job
+    attempt: int
+    booked: bool
+
+
+class VendorLook:
+    """Looks at one parser's jobs; doing so again changes nothing.
+
+    `seconds` bounds one look, the vendor's answers and the keeping of the result together.
+    """
+
+    def __init__(
+        self,
+        parser: RemoteParser,
+        tables: Tables,
+        blobs: Blobs,
+        telemetry: Telemetry,
+        recorder: Recorder,
+        *,
+        seconds: float,
+    ) -> None:
+        self._parser = parser
+        self._tables = tables
+        self._blobs = blobs
+        self._telemetry = telemetry
+        self._recorder = recorder
+        self._seconds = seconds
+
+    async def at(self, vendor_job_id: str) -> Parked | None:
+        """Look at a job, and say what has become of it; park one that is nobody's."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._at(vendor_job_id)
+        except (LeftToTheSweepError, TimeoutError) as error:
+            log.warning("left_to_the_sweep", parser=self._parser.name, error=str(error))
+            return None
+
+    async def _at(self, vendor_job_id: str) -> Parked | None:
+        seen = await self._ask(self._parser.see(vendor_job_id))
+        if seen is None:
+            return self._unknown("does not know the job that the webhook names")
+        owner = await self._tables.read(lambda tx: self._owner(tx, seen))
+        if owner is None:
+            return self._unknown("made a job that is none of ours")
+        job = owner.job
+        if job.attempt != owner.attempt or job.state not in OPEN:
+            if not owner.booked:
+                await self._book(owner, seen)
+            return None
+        if seen.state is VendorState.PENDING:
+            if job.state is not State.PARSE_QUEUED:
+                await self._book(owner, seen)
+            return None
+        end = await self._end(job, seen)
+        await self._tables.write(lambda tx: self._say(tx, job, seen, end))
+        return None
+
+    async def _end(self, job: Job, seen: VendorJob) -> ParseSucceeded | ParseFailed:
+        name = self._parser.name
+        if seen.state is VendorState.CANCELLED:
+            why = "somebody cancelled the job there"
+            return failed(job, Code.VENDOR_CANCELLED, why, transient=True, parser=name)
+        if seen.state is VendorState.FAILED:
+            code, why = (
+                seen.code or Code.VENDOR_FAILED,
+                seen.message or "the parser does not say why",
+            )
+            return failed(job, code, why, transient=seen.transient, parser=name)
+        try:
+            parsed = await self._fetch(job, seen)
+        except PermanentError as error:
+            return failed(job, error.code, error.message, transient=False, parser=name)
+        result = await self._keep(job, parsed)
+        return succeeded(job.id, job.tenant, job.attempt, result, parsed)
+
+    async def _fetch(self, job: Job, seen: VendorJob) -> Parsed:
+        name = self._parser.name
+        with ServiceCall(
+            self._recorder,
+            self._telemetry,
+            name,
+            "fetch",
+            tenant=job.tenant,
+            traceparent=job.traceparent,
+        ) as call:
+            parsed = await self._ask(self._parser.fetch(seen.id))
+            call.pages = len(parsed.pages)
+        return parsed
+
+    async def _keep(self, job: Job, parsed: Parsed) -> BlobRef:
+        content = await asyncio.to_thread(encode, parsed)
+        # Somebody else may fetch the same job: what its event names must not change under it.
+        return await self._blobs.put_first(result_key(job.tenant, job.id, job.attempt), content)
+
+    async def _say(
+        self, tx: Transaction, job: Job, seen: VendorJob, end: ParseSucceeded | ParseFailed
+    ) -> None:
+        await put_events(tx, [said_once(end, seen.id, job, _SOURCE, tx.now_ms)])
+        named = {"parser": self._parser.name, "vendor_job_id": seen.id}
+        await tx.run("vendor.book", job_id=job.id, attempt=job.attempt, **named)
+        if seen.credits is not None:
+            await tx.run("vendor.settle", outcome="billed", credits=seen.credits, **named)
+
+    async def _book(self, owner: _Owner, seen: VendorJob) -> None:
+        """Say whose the job there is: for the bill, and to have it stopped if nobody wants it."""
+        job = owner.job
+        body = queued(job.id, job.tenant, owner.attempt, self._parser.name, seen)
+
+        async def unit(tx: Transaction) -> None:
+            await put_events(tx, [said_once(body, seen.id, job, _SOURCE, tx.now_ms)])
+
+        await self._tables.write(unit)
+
+    async def _owner(self, tx: Transaction, seen: VendorJob) -> _Owner | None:
+        named = {"parser": self._parser.name, "vendor_job_id": seen.id}
+        booked = await tx.one("vendor.by_id", **named)
+        job_id, attempt = seen.job_id, seen.attempt
+        if (job_id is None or attempt is None) and booked is not None:
+            job_id, attempt = booked["job_id"], booked["attempt"]
+        row = await tx.one("jobs.by_id", id=job_id) if job_id is not None else None
+        if row is None or attempt is None:
+            return None
+        return _Owner(from_row(row), attempt, booked is not None)
+
+    def _unknown(self, what: str) -> Parked:
+        return Parked(Code.WEBHOOK_UNKNOWN, f"{self._parser.name} {what}")
+
+    async def _ask(self, call: Awaitable[T]) -> T:
+        """Wait for an answer; a vendor that is away is nobody's dead letter."""
+        try:
+            return await call
+        except TransientError as error:
+            raise LeftToTheSweepError(f"{error.code}: {error.message}") from error
