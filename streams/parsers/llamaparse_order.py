@@ -61,6 +61,11 @@ def refuse_size(document: Document) -> None:
         )
 
 
+ALLOWED_PAGE_FAILURES = 0.5
+"""By default one bad page in twenty fails the whole job there, its good pages with it; a job that
+lost more than half is tried again."""
+
+
 def order_of(document: Document, file_id: str, terms: Terms) -> dict[str, Any]:
     """Write the order of a parse; raise PermanentError for pages that cannot be ordered.
 
@@ -76,6 +81,8 @@ def order_of(document: Document, file_id: str, terms: Terms) -> dict[str, Any]:
     order: dict[str, Any] = {"file_id": file_id, "tier": tier, "version": version}
     order["user_metadata"] = tags
     order["page_ranges"] = _page_ranges(options, limit)
+    conditions = {"allowed_page_failure_ratio": ALLOWED_PAGE_FAILURES}
+    order["processing_control"] = {"job_failure_conditions": conditions}
     if options.languages:
         languages = list(options.languages)
         order["processing_options"] = {"ocr_parameters": {"languages": languages}}
