@@ -67,6 +67,7 @@ async def test_what_is_sent_for_a_document(
             "page_limit": "400",
         },
         "page_ranges": {"max_pages": 401},
+        "processing_control": {"job_failure_conditions": {"allowed_page_failure_ratio": 0.5}},
     }
     assert (job.state, job.job_id, job.attempt) == (VendorState.PENDING, JOB_ID, 1)
     assert operations(cloud) == ["upload_file", "create"]
