@@ -19,7 +19,8 @@ CONTENT_TYPES: dict[Format, str] = {
 }
 
 PAGE_BREAK = "\f"
-"""Between two pages of plain text, as in `pdftotext`; page N is what the Nth break ends."""
+"""Between two pages of plain text, as in `pdftotext`; the Nth page given is what the
+Nth break ends."""
 
 
 def encode(parsed: Parsed) -> bytes:

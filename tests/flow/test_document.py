@@ -86,6 +86,25 @@ class TestSamples:
         assert json["pages"][1]["text"].strip() == ""
         assert "Page three was typed again" in json["pages"][2]["text"]
 
+    async def test_wanted_pages_come_alone(self, client: Client) -> None:
+        content = (SAMPLES / "report.pdf").read_bytes()
+        query = {"target_pages": "2-3,9", "max_pages": "3"}
+        job = await finished(client, content, "some.pdf", params=query)
+        assert (job["state"], job["pages"]) == ("complete", 2)
+        assert job["warnings"] == ["page_missing:9"]
+        assert job["options"] == {"target_pages": "2-3,9", "max_pages": 3}
+        json = (await client.result(job["job_id"], ".json")).json
+        assert [page["number"] for page in json["pages"]] == [2, 3]
+        markdown = (await client.result(job["job_id"], ".md")).content.decode()
+        assert markdown.startswith("<!-- page 2 -->\n\n# What It Means\n")
+
+    async def test_no_wanted_page_is_there(self, client: Client) -> None:
+        content = (SAMPLES / "report.pdf").read_bytes()
+        job = await finished(client, content, "none.pdf", params={"target_pages": "8"})
+        assert (job["state"], job["attempt"]) == ("failed_parse", 1)
+        assert job["error"]["code"] == "invalid_request"
+        assert job["error"]["message"] == "target_pages is 8, the document's last page is 3"
+
     @pytest.mark.parametrize(
         ("name", "code"),
         [
