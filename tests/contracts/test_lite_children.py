@@ -232,7 +232,8 @@ async def test_the_memory_limit_holds_in_the_child() -> None:
             slots=1, max_pages=10, timeout_seconds=60, memory_limit_bytes=20_000_000
         ):
             pytest.fail("LiteParse does not fit into 20 MB")
-    assert caught.value.code == Code.PARSER_CRASHED
+    # Its native threads die for want of memory, or leave it waiting for one that never began.
+    assert caught.value.code in (Code.PARSER_CRASHED, Code.PARSER_UNAVAILABLE)
 
 
 def test_the_links_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path: Path) -> None:
