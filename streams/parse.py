@@ -100,7 +100,8 @@ class Parse:
 
     async def settle(self, offer: DocumentUploaded, end: Body | None, *, kept: bool) -> None:
         """Remove what lost attempts of this job left, or this one's result where it was lost."""
-        if kept and not isinstance(end, ParseSucceeded):
+        if not isinstance(end, ParseSucceeded) and (kept or end is not None):
+            # What ended otherwise kept nothing: what lies there came by a webhook before it.
             return
         # Work that was cut off may have kept its result a moment before.
         for attempt in range(1, offer.attempt) if kept else [offer.attempt]:

@@ -142,3 +142,11 @@ async def test_a_kept_result_outlives_those_of_lost_attempts(room: Room) -> None
     assert await room.blobs.exists(result_key("acme", "job", 2))
     await room.parse.settle(await room.offer(2), None, kept=False)
     assert not await room.blobs.exists(result_key("acme", "job", 2))
+
+
+async def test_a_result_that_came_before_the_submission_was_answered_stays(room: Room) -> None:
+    key = result_key("acme", "job", 1)
+    await room.blobs.put_first(key, b"came by a webhook")
+    late = ev.ParseQueued("job", "acme", 1, "llamaparse", "pjb-1")
+    await room.parse.settle(await room.offer(), late, kept=False)
+    assert await room.blobs.exists(key)
