@@ -1,15 +1,18 @@
-"""Fakes: a bus in memory that keeps the promises of the real ones."""
+"""Fakes: a bus in memory that keeps the promises of the real ones, and a parser elsewhere."""
 
 import asyncio
 import time
 import uuid
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
 
 from schemas.errors import Code, PermanentError, TransientError
 from schemas.topics import MAX_RECORD_BYTES, Topic
 from streams.bus.base import Lag, OnAssigned, OnRevoked, Outgoing, Partition, Record, StaleLogError
+from streams.parsers.base import Document, Page, Parsed, VendorJob, VendorState
 
 
 class MemoryBus:
@@ -70,6 +73,10 @@ class MemoryBus:
                 raise PermanentError(Code.INVALID_REQUEST, message)
             self.logs |= {p: self.logs.get(p, []) for p in self.partitions_of(topic.name)}
         return made
+
+    async def partition_counts(self, topics: Sequence[Topic]) -> Mapping[str, int]:
+        self.answer()
+        return {t.name: self._counts[t.name] for t in topics if t.name in self._counts}
 
     def partitions_of(self, topic: str) -> list[Partition]:
         return [Partition(topic, number) for number in range(self._counts.get(topic, 0))]
@@ -251,3 +258,83 @@ class MemoryConsumer:
     def _lag(self, unread: list[Record]) -> Lag:
         age = self._bus.clock() - unread[0].timestamp_ms / 1000 if unread else 0.0
         return Lag(len(unread), max(0.0, age))
+
+
+class FakeRemote:
+    """A parser elsewhere that does as it is told; `calls` notes each operation with its subject."""
+
+    version = "9"
+    submit_seconds = 10.0
+
+    def __init__(self, name: str = "llamaparse") -> None:
+        self.name = name
+        self.jobs: dict[str, VendorJob] = {}
+        self.unlisted: set[str] = set()
+        """Jobs that stand in no list, as new ones may not."""
+        self.results: dict[str, Parsed] = {}
+        self.failures: dict[str, Exception] = {}
+        """By operation: what every call of it raises."""
+        self.during: dict[str, Callable[[], Awaitable[object]]] = {}
+        """By operation: what happens before it is answered."""
+        self.calls: list[tuple[str, str]] = []
+
+    def add(
+        self, vendor_job_id: str, state: VendorState = VendorState.PENDING, **more: object
+    ) -> None:
+        """Put a job there, or change one; one that is completed has a result of two pages."""
+        known = self.jobs.get(vendor_job_id, VendorJob(vendor_job_id, state))
+        self.jobs[vendor_job_id] = replace(known, state=state, **more)  # type: ignore[arg-type]  # as VendorJob's
+        pages = [Page(n, f"# {n}", f"{n}") for n in (1, 2)]
+        self.results.setdefault(vendor_job_id, Parsed(pages, self.name, self.version))
+
+    def operations(self) -> list[str]:
+        """Give the operations called so far, in order."""
+        return [operation for operation, _ in self.calls]
+
+    def accepts(self, media_type: str) -> bool:
+        return media_type == "application/pdf"
+
+    async def upload(self, document: Document) -> str:
+        await self._called("upload", document.job_id)
+        return f"file-{document.job_id}"
+
+    async def submit(self, document: Document, file_id: str) -> VendorJob:
+        vendor_job_id = f"{document.job_id}-{document.attempt}"
+        await self._called("submit", file_id)
+        self.add(vendor_job_id, job_id=document.job_id, attempt=document.attempt)
+        return self.jobs[vendor_job_id]
+
+    async def look(self, vendor_job_ids: Sequence[str]) -> Mapping[str, VendorJob]:
+        await self._called("look", ",".join(sorted(vendor_job_ids)))
+        listed = set(vendor_job_ids) - self.unlisted
+        return {name: job for name, job in self.jobs.items() if name in listed}
+
+    async def see(self, vendor_job_id: str) -> VendorJob | None:
+        await self._called("see", vendor_job_id)
+        return self.jobs.get(vendor_job_id)
+
+    async def find(self, job_id: str, attempt: int, since: datetime) -> VendorJob | None:
+        await self._called("find", f"{job_id}/{attempt} since {since.timestamp():.0f}")
+        named = (job for job in self.jobs.values() if job.id not in self.unlisted)
+        return next((job for job in named if (job.job_id, job.attempt) == (job_id, attempt)), None)
+
+    async def fetch(self, vendor_job_id: str) -> Parsed:
+        await self._called("fetch", vendor_job_id)
+        return self.results[vendor_job_id]
+
+    async def cancel(self, vendor_job_id: str) -> None:
+        await self._called("cancel", vendor_job_id)
+        job = self.jobs.get(vendor_job_id)
+        if job is not None and job.state is VendorState.PENDING:
+            self.add(vendor_job_id, VendorState.CANCELLED)
+
+    async def forget(self, vendor_job_id: str) -> None:
+        await self._called("forget", vendor_job_id)
+        self.jobs.pop(vendor_job_id, None)
+
+    async def _called(self, operation: str, subject: str) -> None:
+        self.calls.append((operation, subject))
+        if operation in self.during:
+            await self.during[operation]()
+        if operation in self.failures:
+            raise self.failures[operation]

@@ -1,6 +1,6 @@
 """A bench for processors: tables in a folder, a clock that is set by hand, jobs put in."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,10 +10,10 @@ import orjson
 from prometheus_client import CollectorRegistry
 
 from schemas import codec
-from schemas.events import BlobRef, Body, Event, ParseOptions
+from schemas.events import BlobRef, Body, Event, ParseOptions, ParseQueued
 from schemas.ids import uuid7
 from schemas.job import Job, Timings
-from schemas.topics import JOBS_EVENTS
+from schemas.topics import JOBS_EVENTS, topic_of
 from streams.admission import Admitted, Submission, admit
 from streams.bus.base import Partition, Record
 from streams.dead_letters import DeadLetterLimit
@@ -21,7 +21,7 @@ from streams.fold import FoldGround
 from streams.job_state import JobState
 from streams.jobs import from_row
 from streams.metrics import Recorder
-from streams.tables.base import OutboxRow, Row
+from streams.tables.base import OutboxRow, Row, Transaction
 from streams.tables.sqlite import SqliteTables, open_sqlite
 
 NOW = 1_800_000_000_000
@@ -136,12 +136,44 @@ def header_pairs(row: OutboxRow) -> list[tuple[str, bytes]]:
 
 async def fold_events(desk: Desk, *bodies: Body) -> None:
     """Give the job_state fold these events, after those that it was given before."""
+    await fold_whole(desk, [event_of(body) for body in bodies])
+
+
+async def fold_said(desk: Desk) -> list[Body]:
+    """Give the fold what was said to it since the last time, and tell all that was said."""
+    said = desk.said()
+    await fold_whole(desk, [event for event in said if topic_of(event.body) is JOBS_EVENTS])
+    return [event.body for event in said]
+
+
+async def fold_whole(desk: Desk, events: Sequence[Event]) -> None:
+    """Give the fold these events, their ids as they are."""
     limit = DeadLetterLimit("job_state", "1", desk.tables, desk.recorder)
     fold = JobState(TIMINGS, chance=lambda: 0.5)
     ground = FoldGround(fold, desk.tables, "harness", limit, desk.recorder)
     partition = Partition(JOBS_EVENTS.name, 0)
     stored = await ground.positions(frozenset({partition}))
     first = stored[partition] or 0
-    events = [event_of(body) for body in bodies]
     records = [record_of(event, partition.topic, first + n) for n, event in enumerate(events)]
     await ground.handle({partition: records})
+
+
+async def claim(desk: Desk, job: Job, *, intends: str | None = None) -> None:
+    """Claim the attempt for a worker, with its intent to spend where a parser is named."""
+    mine = {"job_id": job.id, "attempt": job.attempt, "stage": "parse", "owner": "w"}
+
+    async def unit(tx: Transaction) -> None:
+        assert await tx.run("attempts.claim", lease_ms=TIMINGS.lease_ms, **mine) == 1
+        if intends is not None:
+            wanted = {"parser": intends, "lease_ms": TIMINGS.lease_ms, **mine}
+            assert await tx.run("attempts.intend", **wanted) == 1
+
+    await desk.tables.write(unit)
+
+
+async def queue(desk: Desk, vendor_job_id: str = "v1", number: int = 1) -> Job:
+    """Put in a job that is at LlamaParse under this id."""
+    job = (await desk.upload(number)).job
+    await fold_events(desk, ParseQueued(job.id, job.tenant, 1, "llamaparse", vendor_job_id))
+    desk.said()
+    return await desk.job(job.id)

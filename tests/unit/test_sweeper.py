@@ -8,13 +8,12 @@ import pytest_asyncio
 
 from schemas import events as ev
 from schemas.errors import Code
-from schemas.job import Job, State
+from schemas.job import State
 from streams.dead_letters import DeadLetterLimit, bury
 from streams.fold import FoldGround
 from streams.job_state import JobState
 from streams.sweeper import Due, Sweeper, Verdict, _due, judge
-from streams.tables.base import Transaction
-from tests.harness import NOW, TIMINGS, Desk, event_of, open_desk, record_of
+from tests.harness import NOW, TIMINGS, Desk, claim, event_of, fold_events, open_desk, record_of
 from tests.unit.test_job_moves import job as job_in
 
 
@@ -110,20 +109,6 @@ async def test_two_sweepers_say_one_thing(desk: Desk) -> None:
     assert len(desk.said()) == 1
 
 
-async def claim(desk: Desk, job: Job) -> None:
-    async def unit(tx: Transaction) -> int:
-        return await tx.run(
-            "attempts.claim",
-            job_id=job.id,
-            attempt=job.attempt,
-            stage="parse",
-            owner="w",
-            lease_ms=15_000,
-        )
-
-    assert await desk.tables.write(unit) == 1
-
-
 async def test_a_dead_worker_costs_an_attempt_and_the_job_goes_on(desk: Desk) -> None:
     job = (await desk.upload()).job
     await claim(desk, job)
@@ -149,6 +134,18 @@ async def test_a_dead_worker_costs_an_attempt_and_the_job_goes_on(desk: Desk) ->
     after = await desk.job(job.id)
     assert (after.attempt, after.losses, after.tries) == (2, 1, 0)
     await claim(desk, after)
+
+
+async def test_a_job_whose_intent_was_resolved_is_tried_again(desk: Desk) -> None:
+    job = (await desk.upload()).job
+    await claim(desk, job, intends="llamaparse")
+    lost = ev.ParseFailed(job.id, "acme", 1, "vendor_lost", "m", transient=True)
+    await fold_events(desk, ev.ParseQueued(job.id, "acme", 1, "llamaparse", "v1"), lost)
+    assert (await desk.job(job.id)).state is State.RETRY_WAIT
+    desk.said()
+    desk.clock.pass_ms(300_000)
+    assert await sweeper_of(desk).tick() == 1
+    assert [type(event.body).__name__ for event in desk.said()] == ["RetryDue"]
 
 
 async def test_after_an_outage_leases_get_time_to_be_renewed(desk: Desk) -> None:

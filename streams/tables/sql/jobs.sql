@@ -108,7 +108,7 @@ WHERE timers.kind = 'step' AND timers.due_ms <= :now_ms
 -- What is at a parser elsewhere, or may be, is looked at there first: vendor.sql.
 AND jobs.state != 'parse_queued'
 AND (attempts.intent_ms IS NULL OR attempts.ended_ms IS NOT NULL
-    OR attempts.deadline_ms > :now_ms)
+    OR attempts.deadline_ms > :now_ms OR jobs.state NOT IN ('uploaded', 'parsing'))
 ORDER BY timers.due_ms LIMIT :most;
 
 -- name: take_timer
