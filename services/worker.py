@@ -9,6 +9,7 @@ from services import wiring
 from services.cluster import enter_cluster, forget_topic
 from services.config import Settings
 from services.exporter import serve_metrics
+from services.llamaparse_settings import check_start
 from services.process import EXIT_START_ANEW, open_relayed, stop_on_signals
 from services.roles import Process, open_roles
 from streams.leases import Leases
@@ -24,6 +25,7 @@ log = structlog.get_logger(__name__)
 async def run_worker(settings: Settings, only: frozenset[str], *, metrics_port: int) -> int:
     """Run the roles until SIGTERM or SIGINT, and give the process's exit code."""
     stopping = stop_on_signals()
+    check_start(settings)
     name = wiring.process_name("worker")
     recorder = Recorder(CollectorRegistry())
     with serve_metrics(recorder, settings.metrics_host, metrics_port):

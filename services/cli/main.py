@@ -8,6 +8,7 @@ from schemas.errors import ParsewireError
 from services.child import EXIT_CONFIG, WrongConfigurationError
 from services.cli import (
     demo,
+    doctor_verb,
     job_verbs,
     process_verbs,
     service_verbs,
@@ -32,8 +33,11 @@ APP = typer.Typer(
 
 
 @APP.callback()
-def _quiet() -> None:
+def _quiet(context: typer.Context) -> None:
     """Documents in over HTTP, across Kafka, parsed text out."""
+    if context.invoked_subcommand == "doctor":
+        # It says itself what is wrong with the configuration.
+        return
     settings = load_settings()
     if "log_level" not in settings.model_fields_set:
         settings = settings.model_copy(update={"log_level": "WARNING"})
@@ -42,7 +46,7 @@ def _quiet() -> None:
 
 for _verb in (
     *(up.up, demo.demo, process_verbs.gateway, process_verbs.worker),
-    *(submit.submit, job_verbs.jobs, job_verbs.job, job_verbs.result),
+    *(submit.submit, job_verbs.jobs, job_verbs.job, job_verbs.result, doctor_verb.doctor),
 ):
     APP.command()(_verb)
 APP.add_typer(table_verbs.KEYS, name="keys")

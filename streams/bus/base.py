@@ -129,6 +129,10 @@ class Bus(Protocol):
         """
         ...
 
+    async def partition_counts(self, topics: Sequence[Topic]) -> Mapping[str, int]:
+        """Count the partitions of those topics that are there, by their names; change nothing."""
+        ...
+
     def open_producer(self) -> AbstractAsyncContextManager[Producer]:
         """Open a producer; it is flushed and closed at the end."""
         ...

@@ -4,7 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession
+from aiohttp import (
+    ClientHandlerType,
+    ClientMiddlewareType,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+)
 from yarl import URL
 
 from schemas.errors import Code
@@ -24,8 +30,8 @@ class OversizeError(NoAnswerError):
 
 
 @asynccontextmanager
-async def open_session() -> AsyncIterator[ClientSession]:
-    """Lend a session for calls.
+async def open_session(*watching: ClientMiddlewareType) -> AsyncIterator[ClientSession]:
+    """Lend a session for calls; what watches it sees each request and answer.
 
     Each call has a connection of its own: one that was kept may be closed by the other side just
     as a submission leaves, which then nobody could tell from one that was carried out. A proxy or
@@ -35,7 +41,7 @@ async def open_session() -> AsyncIterator[ClientSession]:
         connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS, force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": "parsewire"},
-        middlewares=(never_twice,),
+        middlewares=(*watching, never_twice),
         trust_env=False,
     ) as session:
         yield session

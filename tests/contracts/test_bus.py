@@ -11,7 +11,7 @@ import confluent_kafka
 import pytest
 
 from schemas.errors import Code, PermanentError, TransientError
-from schemas.topics import MAX_RECORD_BYTES, Topic
+from schemas.topics import JOBS_MOVED, MAX_RECORD_BYTES, Topic
 from services.embedded_broker import free_port, open_embedded_broker, start_embedded_broker
 from streams.bus.base import Bus, Consumer, Outgoing, Partition, Record, StaleLogError
 from streams.bus.kafka import KafkaBus
@@ -97,6 +97,12 @@ async def test_topics_are_made_once_and_their_partitions_checked(bus: Bus) -> No
     with pytest.raises(PermanentError, match="2 partitions and must have 3") as caught:
         await bus.ensure_topics([replace(LETTERS, partitions=3)])
     assert caught.value.code is Code.INVALID_REQUEST
+
+
+async def test_counting_partitions_makes_nothing(bus: Bus) -> None:
+    assert await bus.partition_counts([LETTERS]) == {}
+    assert await bus.ensure_topics([LETTERS]) == frozenset({"letters"})
+    assert await bus.partition_counts([LETTERS, JOBS_MOVED]) == {"letters": 2}
 
 
 async def test_a_record_arrives_as_it_was_sent(bus: Bus) -> None:

@@ -4,6 +4,7 @@ import hmac
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from email.utils import formatdate
 
 from aiohttp import web
 
@@ -37,6 +38,7 @@ async def open_llama_cloud(
     cloud = LlamaCloud(behaviour or Behaviour(), clock)
     app = web.Application(middlewares=[write_down], client_max_size=64 * 1024 * 1024)
     app[CLOUD] = cloud
+    app.on_response_prepare.append(date)
     app.add_routes([*parse_routes.ROUTES, *file_routes.ROUTES, *hook_routes.ROUTES])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
@@ -50,6 +52,11 @@ async def open_llama_cloud(
         await runner.cleanup()
     if cloud.crashes:
         raise ExceptionGroup("the double of LlamaCloud broke", cloud.crashes)
+
+
+async def date(request: web.Request, answer: web.StreamResponse) -> None:
+    """Date an answer by the double's own clock."""
+    answer.headers["Date"] = formatdate(request.app[CLOUD].clock(), usegmt=True)
 
 
 @web.middleware
