@@ -48,8 +48,6 @@ def check_callback_url(settings: Settings) -> None:
     """Raise ConfigError when webhooks are asked for at a URL that LlamaCloud would refuse."""
     if not settings.webhook_url or settings.mode not in ("real", "hybrid"):
         return
-    if settings.remote_parser != "llamaparse":
-        return
     problem = callback_problem(settings)
     if problem is not None:
         raise ConfigError(
