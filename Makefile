@@ -8,10 +8,10 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev lock fmt lint types unit test bench run demo double docs clean
+.PHONY: help setup dev lock fmt lint types unit test bench run demo demo-llamaparse double docs clean
 
 help: ## say what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 18
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Parsewire needs Python 3.11 or newer with venv: install it (Debian: apt-get install python3 python3-venv; macOS: brew install python), or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -58,6 +58,9 @@ bench: dev ## speeds as ratios within one run, into build/bench.json
 
 demo: setup ## a document through everything, and stop
 	$(BIN)/parsewire demo
+
+demo-llamaparse: setup ## the same by way of LlamaParse: a double of LlamaCloud, signed webhooks
+	$(BIN)/python -m tests.doubles.llamacloud.demo $(ARGS)
 
 run: setup ## the same, and stay
 	$(BIN)/parsewire demo --stay

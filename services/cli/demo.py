@@ -6,21 +6,21 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from schemas.http import HistoryBody, JobBody
+from schemas.http import JobBody
 from schemas.job import State
-from schemas.topics import DOCUMENTS_UPLOADED, JOBS_EVENTS, JOBS_MOVED
+from schemas.topics import DOCUMENTS_UPLOADED, JOBS_EVENTS, JOBS_MOVED, WEBHOOKS_RECEIVED
 from services.cli.client import GatewayClient, UploadOptions, open_client
+from services.cli.demo_cloud import cloud_story
+from services.cli.demo_story import Story, tell
 from services.cli.deployment import Deployment, open_deployment
 from services.cli.follow import follow
-from services.cli.job_verbs import print_history
-from services.cli.tail import Seen, open_tail
-from services.cli.terminal import ERR, FAILED, OUT, CommandError, print_table
+from services.cli.tail import open_tail
+from services.cli.terminal import FAILED, OUT, CommandError
 from services.cli.up import where
 from services.config import Settings, load_settings
 from services.logs import configure_logs
@@ -33,21 +33,8 @@ _INTERRUPTED = 130
 _READY_SECONDS = 60.0
 _JOBS_SECONDS = 60.0
 _TAIL_SECONDS = 10.0
-_LINES = 24
 _EMBEDDED_SESSION_SECONDS = 4.0
 """The embedded broker lets a group's first join wait half of it, and a demo is waited for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Story:
-    """What became of the samples; `first` is the job that is told of at length."""
-
-    jobs: Mapping[Path, JobBody]
-    first: JobBody
-    markdown: str
-    history: HistoryBody
-    events: Sequence[Seen]
-    topic_prefix: str
 
 
 def demo(
@@ -104,7 +91,7 @@ async def _demo(settings: Settings, files: Sequence[Path], *, stay: bool) -> int
             highlight=False,
         )
         story = await _send_through(deployment, files)
-        _tell(story)
+        tell(story)
         code = 0 if story.first.state == State.COMPLETE else FAILED
         OUT.print(f"\nAll told after {time.monotonic() - began:.1f} s.", highlight=False)
         if stay:
@@ -120,7 +107,7 @@ async def _send_through(deployment: Deployment, files: Sequence[Path]) -> Story:
     settings = deployment.settings.model_copy(
         update={"kafka_bootstrap_servers": running.bootstrap_servers}
     )
-    topics = (DOCUMENTS_UPLOADED, JOBS_EVENTS, JOBS_MOVED)
+    topics = (DOCUMENTS_UPLOADED, JOBS_EVENTS, JOBS_MOVED, WEBHOOKS_RECEIVED)
     async with (
         open_client(deployment.target, attempts=5) as client,
         open_tail(build_bus(settings, "demo"), topics) as tail,
@@ -132,7 +119,9 @@ async def _send_through(deployment: Deployment, files: Sequence[Path]) -> Story:
             markdown = await client.result(first.job_id, "md")
         history = await client.history(first.job_id)
         events = await tail.of_jobs([first.job_id], within_seconds=_TAIL_SECONDS)
-    return Story(jobs, first, markdown.decode(), history, events, settings.topic_prefix)
+        cloud = await cloud_story(settings, jobs, first, tail)
+    prefix = settings.topic_prefix
+    return Story(jobs, first, markdown.decode(), history, events, prefix, cloud)
 
 
 async def _upload_and_follow(
@@ -146,36 +135,3 @@ async def _upload_and_follow(
     except TimeoutError:
         raise CommandError(f"not every job ended within {_JOBS_SECONDS:g} s") from None
     return {file: ends[one.job_id] for file, one in zip(files, kept, strict=True)}
-
-
-def _tell(story: Story) -> None:
-    first = story.first
-    _head("Documents")
-    print_table(
-        ("file", "state", "pages", "parser", "ms", "note"),
-        (
-            (
-                *(file.name, job.state, job.pages, job.parser),
-                round((job.updated_at - job.created_at).total_seconds() * 1000),
-                job.error.code if job.error else "; ".join(job.warnings),
-            )
-            for file, job in story.jobs.items()
-        ),
-    )
-    lines = story.markdown.splitlines()
-    _head(f"{FIRST}: {first.pages} pages, the first of {len(lines)} lines of its Markdown")
-    for line in lines[:_LINES]:
-        OUT.print(line, markup=False, highlight=False, soft_wrap=True)
-    _head(f"{FIRST}: job {first.job_id}, {first.state}")
-    print_history(story.history)
-    _head(f"What went over the topics {story.topic_prefix}* for it")
-    print_table(
-        ("topic", "partition", "offset", "type", "key"),
-        ((seen.topic, seen.partition, seen.offset, seen.type, seen.key) for seen in story.events),
-    )
-    if not story.events:
-        ERR.print("nothing was read from the topics in time")
-
-
-def _head(text: str) -> None:
-    OUT.print(f"\n[bold]{text}[/bold]", highlight=False)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from schemas.codec import CodecError, decode, type_name
 from schemas.errors import TransientError
-from schemas.events import JobMoved
+from schemas.events import JobMoved, WebhookReceived
 from schemas.job import UNFINISHED
 from schemas.topics import Topic
 from streams.bus.base import Bus, Consumer, Partition, Record
 
 _FETCH_SECONDS = 0.1
 _FETCH_RECORDS = 500
+_SHOWN_BYTES = 15
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -27,6 +28,7 @@ class Seen:
     offset: int
     type: str
     key: str
+    note: str = ""
 
 
 class Tail:
@@ -66,8 +68,23 @@ class Tail:
             pass
         return sorted(seen for seen in self._seen if seen.key in wanted)
 
+    async def of_keys(
+        self, topic: Topic, keys: Iterable[str], *, within_seconds: float
+    ) -> Sequence[Seen]:
+        """Give what was seen on a topic once something of each key was, or the time is over."""
+        wanted = frozenset(keys)
+        try:
+            async with asyncio.timeout(within_seconds):
+                while not wanted <= {seen.key for seen in self._seen if seen.topic == topic.name}:
+                    self._read.clear()
+                    await self._read.wait()
+        except TimeoutError:
+            pass
+        return sorted(s for s in self._seen if s.topic == topic.name and s.key in wanted)
+
     def _keep(self, record: Record) -> None:
         key = (record.key or b"").decode(errors="replace")
+        note = ""
         try:
             body = decode(record.value, record.headers).body
         except CodecError:
@@ -78,10 +95,21 @@ class Tail:
                 kind = f"{kind} -> {body.to_state}"
                 if body.to_state not in UNFINISHED:
                     self._ended.add(body.job_id)
+            if isinstance(body, WebhookReceived):
+                note = _signatures(body)
         place = record.partition
         self._seen.append(
-            Seen(record.timestamp_ms, place.topic, place.number, record.offset, kind, key)
+            Seen(record.timestamp_ms, place.topic, place.number, record.offset, kind, key, note)
         )
+
+
+def _signatures(webhook: WebhookReceived) -> str:
+    """Write the beginning of what proves it: enough to know it again."""
+    return "  ".join(
+        f"{name}: {value[:_SHOWN_BYTES].decode(errors='replace')}..."
+        for name, value in webhook.headers
+        if name.endswith("signature")
+    )
 
 
 @asynccontextmanager

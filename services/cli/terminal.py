@@ -43,6 +43,11 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], *, title:
     console.print(table)
 
 
+def head(text: str) -> None:
+    """Print a headline."""
+    OUT.print(Text(f"\n{text}", style="bold"), highlight=False)
+
+
 def moment(unix_ms: int | None) -> str | None:
     """Write a time as people and machines read it: UTC, to the millisecond."""
     if unix_ms is None:
