@@ -1,6 +1,9 @@
-"""The callbacks listener: what a webhook says is a hint at whose job to look."""
+"""The callbacks listener: each source's webhooks to the one that reads them.
 
-from collections.abc import Mapping
+LlamaParse's are hints at whose job to look; other sources have readers of their own.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
@@ -19,18 +22,28 @@ _ENDS = frozenset({"parse.success", "parse.error", "parse.partial_success", "par
 _BEFORE_THE_END = frozenset({"parse.pending", "parse.running"})
 
 
+Reader = Callable[[str, WebhookReceived, bytes], Awaitable[Parked | None]]
+"""Does what one webhook asks for, given its event's id and its body's bytes; again, to no harm."""
+
+
 class Callbacks:
-    """Looks at the vendor's job for every hint; parks what it knows nothing about."""
+    """Hands every webhook to its source's reader; parks what it knows nothing about."""
 
     name = "callbacks"
     topics: tuple[Topic, ...] = (WEBHOOKS_RECEIVED,)
 
-    def __init__(self, looks: Mapping[str, VendorLook], blobs: Blobs) -> None:
+    def __init__(
+        self,
+        looks: Mapping[str, VendorLook],
+        blobs: Blobs,
+        readers: Mapping[str, Reader] | None = None,
+    ) -> None:
         self._looks = looks
         self._blobs = blobs
+        self._readers: Mapping[str, Reader] = {LLAMAPARSE.name: self._follow, **(readers or {})}
 
     async def handle(self, event: Event) -> Parked | None:
-        """Follow one hint."""
+        """Handle one event."""
         body = event.body
         if isinstance(body, VendorJobSeen):
             return await self._look(body.parser, body.vendor_job_id)
@@ -38,12 +51,14 @@ class Callbacks:
             raise PermanentError(
                 Code.POISON_EVENT, f"{type_name(body)} does not belong in webhooks.received"
             )
-        if body.webhook != LLAMAPARSE.name:
+        read = self._readers.get(body.webhook)
+        if read is None:
             return _unknown(f"no parser of this deployment listens to {body.webhook!r}")
-        return await self._hear(event.id, body)
-
-    async def _hear(self, event_id: str, body: WebhookReceived) -> Parked | None:
         content = body.content if body.blob is None else await self._blobs.read(body.blob)
+        return await read(event.id, body, content)
+
+    async def _follow(self, event_id: str, body: WebhookReceived, content: bytes) -> Parked | None:
+        """Look at the job that LlamaCloud tells of; nothing else in its webhook is believed."""
         envelope = read_json(content)
         kind = envelope.get("event_type") if isinstance(envelope, dict) else None
         if kind in _BEFORE_THE_END:

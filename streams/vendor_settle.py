@@ -1,7 +1,7 @@
 """The settling of vendor jobs: those that nobody wants are stopped, and every bill is asked for."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -53,7 +53,10 @@ def outcome_of(age_ms: int, seen: VendorJob | None) -> str | None:
 
 
 class VendorSettle:
-    """Handles due settle timers; any number of them do no harm to each other."""
+    """Handles due settle timers; any number of them do no harm to each other.
+
+    `free` names the parsers that send no bill, because they cost nothing.
+    """
 
     def __init__(
         self,
@@ -63,12 +66,14 @@ class VendorSettle:
         *,
         forget: bool,
         every_seconds: float,
+        free: Collection[str] = (),
     ) -> None:
         self._tables = tables
         self._parsers = parsers
         self._recorder = recorder
         self._forget = forget
         self._every_seconds = every_seconds
+        self._free = frozenset(free)
 
     async def run(self) -> None:
         """Tick until cancelled; trouble of the tables or of a vendor only delays."""
@@ -124,6 +129,8 @@ class VendorSettle:
     async def _settled(self, vendor_job: Unsettled) -> bool:
         """Do the next step for one vendor job, and tell whether nothing is left to do for it."""
         parser = self._parsers.get(vendor_job.parser)
+        if vendor_job.parser in self._free and not vendor_job.wanted:
+            return await self._settle_free(vendor_job)
         if parser is None:
             return await self._give_up(vendor_job)
         if vendor_job.wanted:
@@ -148,6 +155,11 @@ class VendorSettle:
             return False
         bill = seen.credits if seen is not None and outcome == "billed" else None
         await self._settle(vendor_job, outcome, bill)
+        return True
+
+    async def _settle_free(self, vendor_job: Unsettled) -> bool:
+        await self._settle(vendor_job, "billed", 0.0)
+        await self._tables.write(lambda tx: tx.run("vendor.forgotten", **_named(vendor_job)))
         return True
 
     async def _give_up(self, vendor_job: Unsettled) -> bool:

@@ -11,6 +11,7 @@ import structlog
 from msgspec import Meta
 
 from schemas.errors import Code, ParsewireError, PermanentError, TransientError
+from streams.foreign_words import clean
 from streams.parsers.base import VendorJob, VendorState
 
 log = structlog.get_logger(__name__)
@@ -44,8 +45,6 @@ FAILURES: tuple[tuple[str, Code], ...] = (
 )
 """What stands in a failed job's message, and what is permanent about it; all else may pass."""
 
-_LONGEST_MESSAGE = 300
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 _VENDOR_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,199}")
 
 
@@ -148,13 +147,3 @@ def failure_of(answer: JobAnswer, secrets: Sequence[str] = ()) -> ParsewireError
         if mark in said.upper():
             return PermanentError(code, f"LlamaParse: {said}")
     return TransientError(Code.VENDOR_FAILED, f"LlamaParse: {said}")
-
-
-def clean(text: str, secrets: Sequence[str] = (), longest: int = _LONGEST_MESSAGE) -> str:
-    """Make the vendor's words fit to show: one line, without URLs and what we keep secret."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "[...]")
-    words = _URL.sub("[url]", text[: 8 * _LONGEST_MESSAGE]).split()
-    line = "".join(character for character in " ".join(words) if character.isprintable())
-    return line if len(line) <= longest else line[: longest - 3] + "..."

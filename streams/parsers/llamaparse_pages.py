@@ -7,13 +7,9 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from schemas.errors import Code, PermanentError, TransientError
+from streams.foreign_words import clean
 from streams.parsers.base import Page
-from streams.parsers.llamaparse_answers import (
-    LIMIT_TAG,
-    JobAnswer,
-    UnexpectedAnswerError,
-    clean,
-)
+from streams.parsers.llamaparse_answers import LIMIT_TAG, JobAnswer, UnexpectedAnswerError
 from streams.parsers.pages import MAX_WARNINGS
 
 PAGE_COUNTS = ("job_pages", "page_count", "num_pages", "total_pages", "pages")

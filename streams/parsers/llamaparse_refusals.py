@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from schemas.errors import Code, ParsewireError, PermanentError, TransientError
-from streams.parsers.llamaparse_answers import clean
+from streams.foreign_words import clean
 
 RATE_WORDS = ("rate limit", "too many requests", "per minute", "per second")
 PLAN_WORDS = ("already reached", "maximum number", "quota", "credits", "your plan")
@@ -64,13 +64,15 @@ def download_fault(refusal: Refusal) -> Code | None:
     return Code.VENDOR_FAILED if refusal.status >= 500 else None
 
 
-def error_of(refusal: Refusal, operation: str, *, of_document: bool) -> ParsewireError:
+def error_of(
+    refusal: Refusal, operation: str, *, of_document: bool, service: str = "LlamaParse"
+) -> ParsewireError:
     """Give the error of a refusal; `of_document` says that the call stands for one document.
 
     Key and credits are nobody's document's fault: transient, and for the circuit to stop.
     """
     said = f": {refusal.said}" if refusal.said else ""
-    message = f"LlamaParse answered {operation} with {refusal.status}{said}"
+    message = f"{service} answered {operation} with {refusal.status}{said}"
     code = vendor_fault(refusal)
     if refusal.status >= 500:
         return NoAnswerError(

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import Code, ParsewireError, PermanentError, TransientError
+from streams.foreign_words import clean
 from streams.parsers.base import Page, VendorState
 from streams.parsers.llamaparse_answers import (
     JobAnswer,
     ListAnswer,
     UnexpectedAnswerError,
     UsageAnswer,
-    clean,
     is_vendor_id,
     read_answer,
     vendor_job,
