@@ -83,7 +83,9 @@ MEANINGS: dict[Code, Meaning] = {
         422, "The document needs a password", "Remove the password and upload it again."
     ),
     Code.DOCUMENT_HAS_NO_TEXT: Meaning(
-        422, "No page has a text layer", "It is a scan: run OCR on it first."
+        422,
+        "No page has a text layer",
+        "It is a scan: run OCR on it first, or have LlamaParse read it.",
     ),
     Code.DOCUMENT_NOT_UTF8: Meaning(
         422, "The text is not UTF-8", "Convert the file to UTF-8 and upload it again."
@@ -99,7 +101,7 @@ MEANINGS: dict[Code, Meaning] = {
     ),
     Code.PARSER_CRASHED: Meaning(500, "The parser's process died", "It is tried again by itself."),
     Code.PARSER_UNAVAILABLE: Meaning(
-        503, "The parser does not answer", "It is tried again by itself."
+        503, "The parser does not answer", "It is tried again by itself; see `parsewire doctor`."
     ),
     Code.SOURCE_MISSING: Meaning(
         500, "The uploaded bytes are gone", "Upload the document again with force."
@@ -111,18 +113,28 @@ MEANINGS: dict[Code, Meaning] = {
         422, "The document is larger than the parser takes", "Split it, or use the local parser."
     ),
     Code.VENDOR_REFUSED: Meaning(
-        502, "LlamaParse refused the request", "Read the message; see `parsewire doctor`."
+        502,
+        "LlamaParse refused the request",
+        "Read the message, mend what it says (`parsewire doctor`), and retry the job.",
     ),
     Code.VENDOR_UNAUTHORIZED: Meaning(
-        502, "LlamaParse refused the key", "Check the key and its region: `parsewire doctor`."
+        502,
+        "LlamaParse refused the key",
+        "Mend key or region (`parsewire doctor`), then `parsewire services close-circuit`.",
     ),
     Code.VENDOR_QUOTA_SPENT: Meaning(
-        503, "The LlamaParse account is out of credits", "Raise its plan, then close the circuit."
+        503,
+        "The LlamaParse account is out of credits",
+        "Buy credits or raise its caps, then `parsewire services close-circuit`.",
     ),
     Code.VENDOR_RATE_LIMITED: Meaning(
-        503, "LlamaParse takes no more calls now", "It is tried again by itself."
+        503,
+        "LlamaParse takes no more calls now",
+        "It is tried again by itself; `parsewire services set --rate` sets the plan's rate.",
     ),
-    Code.VENDOR_FAILED: Meaning(502, "LlamaParse failed", "It is tried again by itself."),
+    Code.VENDOR_FAILED: Meaning(
+        502, "LlamaParse failed", "It is tried again by itself; see LlamaCloud's status page."
+    ),
     Code.VENDOR_CANCELLED: Meaning(
         502, "The job was cancelled at LlamaParse", "It is tried again by itself."
     ),
@@ -133,7 +145,9 @@ MEANINGS: dict[Code, Meaning] = {
         504, "LlamaParse did not finish in time", "It is cancelled there and tried again."
     ),
     Code.CIRCUIT_OPEN: Meaning(
-        503, "LlamaParse is left alone for a while", "See `parsewire services`."
+        503,
+        "LlamaParse is left alone for a while",
+        "See `parsewire services` for why and until when.",
     ),
     Code.ARTIFACT_UNUSABLE: Meaning(
         502, "The parser's answer has no usable result", "Look at the parser that sent it."

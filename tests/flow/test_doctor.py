@@ -164,7 +164,7 @@ async def test_a_skewed_clock_is_warned_of(skew: int, word: str) -> None:
     ("fault", "level", "advice"),
     [
         (Fault.SERVER_ERROR, "fail", "statuspage"),
-        (Fault.CREDITS_SPENT, "fail", "close the circuit"),
+        (Fault.CREDITS_SPENT, "fail", "close-circuit"),
         (Fault.RATE_LIMITED, "warn", "Look again in a minute"),
         (Fault.CUT_BEFORE, "fail", "statuspage"),
         (Fault.GARBLED, "fail", "statuspage"),
