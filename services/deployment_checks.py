@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.errors import PermanentError
+from schemas.errors import PermanentError, TransientError
 from schemas.topics import TOPICS
 from services.config import PREFIX, Settings
 from services.doctor import Check, Finding, fail, ok, warn
@@ -132,7 +132,11 @@ async def _broker(settings: Settings, cluster: Cluster) -> list[Finding]:
         ),
         "doctor",
     )
-    cluster_id = await bus.cluster_id()
+    try:
+        cluster_id = await bus.cluster_id()
+    except TransientError as error:
+        advice = f"See whether it runs there: {PREFIX}KAFKA_BOOTSTRAP_SERVERS."
+        return [fail("broker", f"{cluster.bootstrap_servers}: {error.message}", advice)]
     wanted = {topic.name: settings.topic_partitions or topic.partitions for topic in TOPICS}
     return [
         ok("broker", f"{cluster.bootstrap_servers} answers, cluster {cluster_id}"),

@@ -121,7 +121,7 @@ def _no_answer(error: TransientError) -> Finding:
     """Say what came instead of an answer; it may have nothing to do with the key."""
     if error.code is Code.VENDOR_RATE_LIMITED:
         return warn("LlamaParse key", error.message, "Look again in a minute.")
-    advice = f"Look again in a minute; LlamaCloud's state is at {STATUS_PAGE}."
+    advice = f"See whether this machine reaches it; LlamaCloud's state is at {STATUS_PAGE}."
     if error.code is Code.VENDOR_QUOTA_SPENT:
         advice = MEANINGS[error.code].advice
     return fail("LlamaParse key", error.message, advice)

@@ -1,6 +1,7 @@
 """The verb `doctor`: what is wrong with this deployment, and what to do about it."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 import typer
@@ -22,7 +23,9 @@ def doctor(*, json: Json = False) -> None:
     except ConfigError as error:
         findings = [fail("configuration", str(error), "Correct it; the README lists all of them.")]
     else:
-        configure_logs(settings.model_copy(update={"log_level": "ERROR"}), process="doctor")
+        configure_logs(settings, process="doctor")
+        # What clients log of a failure stands in the findings.
+        logging.disable(logging.ERROR)
         mode = ok("configuration", f"readable; mode {settings.mode}, {settings.env}")
         findings = [mode, *asyncio.run(_examine(settings))]
     _print(findings, json=json)

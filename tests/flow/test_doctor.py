@@ -14,6 +14,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from schemas.topics import TOPICS
+from services.child import EXIT_CONFIG
 from services.config import Settings
 from services.deployment_checks import Cluster, deployment_checks
 from services.doctor import Finding, examine
@@ -282,3 +283,38 @@ async def test_the_verb_reports_a_wrong_configuration(tmp_path: Path) -> None:
     (finding,) = printed["findings"]
     assert (finding["name"], finding["level"]) == ("configuration", "fail")
     assert "PARSEWIRE_LLAMAPARSE_API_KEY" in finding["what"]
+
+
+async def test_nobody_at_the_brokers_address_is_a_finding(tmp_path: Path, free_port: int) -> None:
+    settings = Settings(data_dir=tmp_path, _env_file=None)
+    cluster = Cluster(f"127.0.0.1:{free_port}", "parsewire.")
+    async with asyncio.timeout(SECONDS):
+        found = {f.name: f for f in await examine(deployment_checks(settings, cluster))}
+    assert found["broker"].level == "fail"
+    assert "PARSEWIRE_KAFKA_BOOTSTRAP_SERVERS" in found["broker"].advice
+    assert "topics" not in found
+
+
+@pytest.mark.processes
+async def test_a_worker_refuses_what_can_never_work(tmp_path: Path, free_port: int) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "services.cli.main", "worker"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=environment_of(
+            {
+                "data_dir": tmp_path / "data",
+                "mode": "real",
+                "llamaparse_api_key": OTHER_KEY,
+                "webhook_url": "http://10.0.0.1",
+                "kafka_bootstrap_servers": f"127.0.0.1:{free_port}",
+            }
+        ),
+        cwd=tmp_path,
+    )
+    async with asyncio.timeout(SECONDS):
+        printed, _ = await process.communicate()
+    assert process.returncode == EXIT_CONFIG
+    assert b"PARSEWIRE_WEBHOOK_URL='http://10.0.0.1': LlamaCloud would not call it" in printed
+    assert names_in(tmp_path) == []
