@@ -46,7 +46,8 @@ def callback_problem(settings: Settings) -> str | None:
 
 def check_callback_url(settings: Settings) -> None:
     """Raise ConfigError when webhooks are asked for at a URL that LlamaCloud would refuse."""
-    if not settings.webhook_url or settings.mode not in ("real", "hybrid"):
+    asked_for = settings.mode in ("real", "hybrid") and settings.remote_parser == "llamaparse"
+    if not settings.webhook_url or not asked_for:
         return
     problem = callback_problem(settings)
     if problem is not None:

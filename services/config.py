@@ -40,8 +40,12 @@ class Settings(BaseSettings):
     )
     mode: Literal["local", "real", "hybrid", "mock"] = Field(
         "local",
-        description="Which parser serves: `local` (this machine), `real` (LlamaParse), `hybrid` "
-        "(LlamaParse, else this machine) or `mock` (made up).",
+        description="Which parser serves: `local` (this machine), `real` (the one elsewhere), "
+        "`hybrid` (the one elsewhere, else this machine) or `mock` (made up).",
+    )
+    remote_parser: Literal["llamaparse", "callback"] = Field(
+        "llamaparse",
+        description="The parser elsewhere: LlamaParse, or a self-hosted one (docs/self-hosted.md).",
     )
     tenant_modes: str = Field(
         "",
@@ -138,7 +142,7 @@ class Settings(BaseSettings):
         30.0, description="Deadline of one call; a submission's ends before the lease too."
     )
     llamaparse_job_seconds: Positive = Field(
-        1800.0, description="After how long a job there is cancelled and tried again."
+        1800.0, description="After how long a job elsewhere is cancelled and tried again."
     )
     llamaparse_poll_seconds: Positive = Field(
         30.0, description="How often a job there is looked at when no webhook comes."
@@ -146,10 +150,24 @@ class Settings(BaseSettings):
     llamaparse_delete: bool = Field(
         default=True, description="Delete job and result there once the result is kept here."
     )
+    callback_parser_url: str = Field(
+        "",
+        description="Where a self-hosted parser takes documents; plain http in one's own network.",
+    )
+    callback_parser_secret: SecretStr | None = Field(
+        None, description="Signs what is sent to it, and what it sends back."
+    )
+    callback_parser_requests_per_minute: Positive = Field(
+        600.0, description="Documents sent to it by all processes together."
+    )
+    callback_parser_burst: Count = Field(20, description="Documents that may be sent at once.")
+    callback_parser_call_seconds: Positive = Field(
+        30.0, description="Deadline of sending one; it ends before two thirds of the lease too."
+    )
     webhook_url: str = Field(
         "",
         description="The gateway's public https address for LlamaCloud's webhooks, without a "
-        "path; empty: results are polled for.",
+        "path; empty: results are polled for. A self-hosted parser needs it, as it sees it.",
     )
     webhook_file: Path | None = Field(
         None, description="TOML file of webhook sources and secrets; see docs/webhooks.md."
@@ -195,9 +213,12 @@ def load_settings() -> Settings:
         raise ConfigError("\n".join(lines)) from None
     if settings.mode == "mock" and settings.env == "production":
         raise ConfigError(f"{PREFIX}MODE=mock is refused while {PREFIX}ENV=production: use 'local'")
-    if settings.mode in ("real", "hybrid") and not settings.llamaparse_api_key:
+    needed = "llamaparse_api_key"
+    if settings.remote_parser == "callback":
+        needed = "callback_parser_url"
+    if settings.mode in ("real", "hybrid") and not getattr(settings, needed):
         raise ConfigError(
-            f"{PREFIX}MODE={settings.mode} needs {PREFIX}LLAMAPARSE_API_KEY, or use 'local'"
+            f"{PREFIX}MODE={settings.mode} needs {PREFIX}{needed.upper()}, or use 'local'"
         )
     if settings.renew_seconds * 2 > settings.lease_seconds:
         raise ConfigError(

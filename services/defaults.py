@@ -5,7 +5,8 @@ from streams.settings import Defaults
 from streams.token_bucket import Rate
 
 LLAMAPARSE = "llamaparse"
-"""The account's name in limits, circuits and metrics: its parser's own."""
+CALLBACK = "callback"
+"""Accounts' names in limits, circuits and metrics: their parsers' own."""
 
 _LOCAL_PARSERS = ("liteparse", "text")
 
@@ -15,9 +16,13 @@ def defaults_of(settings: Settings) -> Defaults:
     rates: dict[str, Rate] = {}
     if settings.llamaparse_api_key:
         rates[LLAMAPARSE] = Rate(settings.llamaparse_requests_per_minute, settings.llamaparse_burst)
+    if settings.callback_parser_url:
+        per_minute = settings.callback_parser_requests_per_minute
+        rates[CALLBACK] = Rate(per_minute, settings.callback_parser_burst)
     return Defaults(
         mode=settings.mode,
         production=settings.env == "production",
         rates=rates,
         local_parsers=_LOCAL_PARSERS,
+        remote_parser=settings.remote_parser,
     )

@@ -30,7 +30,7 @@ def check_start(settings: Settings) -> None:
     """Raise ConfigError for what can never work, and warn of what works badly; call nobody."""
     if settings.llamaparse_api_key is None:
         return
-    asked_for = settings.mode in ("real", "hybrid")
+    asked_for = settings.mode in ("real", "hybrid") and settings.remote_parser == "llamaparse"
     for finding in settings_findings(settings):
         if finding.level is Level.FAIL and (asked_for or finding.name == ADDRESS):
             raise ConfigError(f"{finding.what}. {finding.advice}")

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from schemas.webhook_source import ARTIFACTS
 from services import wiring
 from services.config import Settings
-from services.defaults import defaults_of
+from services.defaults import CALLBACK, defaults_of
 from services.wiring import ParserRoom
+from streams.artifacts import Artifacts
 from streams.bus.base import Bus
 from streams.callbacks import Callbacks
 from streams.dead_letters import DeadLetterLimit
@@ -129,7 +131,8 @@ def _callbacks(process: Process, room: ParserRoom) -> Callbacks:
         )
         for name, parser in room.remote.items()
     }
-    return Callbacks(looks, blobs)
+    artifacts = Artifacts(CALLBACK, process.tables, blobs, max_pages=process.settings.max_pages)
+    return Callbacks(looks, blobs, {ARTIFACTS.name: artifacts.read})
 
 
 def _watches(process: Process, progresses: list[Progress]) -> dict[str, Run]:
@@ -160,6 +163,7 @@ def _loops(process: Process, only: frozenset[str], room: ParserRoom) -> dict[str
             recorder,
             forget=settings.llamaparse_delete,
             every_seconds=every_seconds,
+            free=(CALLBACK,),
         ).run
     if "janitor" in only:
         found["janitor"] = Janitor(tables, wiring.build_blobs(settings)).run

@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from schemas.signature_scheme import SCHEMES, Encoding, KeyEncoding, Scheme
 from schemas.webhook_source import (
+    ARTIFACTS,
     BUILT_IN,
     EVENT_ID_HEADER,
     LLAMAPARSE,
@@ -78,7 +79,8 @@ class SourcesFile(BaseModel):
 def load_sources(settings: Settings) -> Mapping[str, Source]:
     """Give every source by its name; raise ConfigError, which names the place, for each mistake.
 
-    `llamaparse` has the deployment's own secret unless the file lists others.
+    `llamaparse` has the deployment's own secret unless the file lists others, `artifacts` the one
+    that the self-hosted parser shares with us.
     """
     entries = _read(settings.webhook_file) if settings.webhook_file is not None else {}
     base = settings.webhook_file.parent if settings.webhook_file is not None else Path()
@@ -92,6 +94,10 @@ def load_sources(settings: Settings) -> Mapping[str, Source]:
         own = deployment_secret(settings.data_dir)
         given = [("the deployment's own secret", own, None)]
         sources[LLAMAPARSE.name] = _with_secrets(sources[LLAMAPARSE.name], given)
+    shared = settings.callback_parser_secret
+    if shared is not None and not sources[ARTIFACTS.name].credentials:
+        given = [("the self-hosted parser's secret", shared.get_secret_value(), None)]
+        sources[ARTIFACTS.name] = _with_secrets(sources[ARTIFACTS.name], given)
     return sources
 
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pydantic import SecretStr
 
 from schemas.ids import uuid7
+from schemas.webhook_source import ARTIFACTS
 from services.callback_url import callback_url
 from services.config import Settings
-from services.defaults import LLAMAPARSE
+from services.defaults import CALLBACK, LLAMAPARSE
+from services.self_hosted import check_self_hosted
 from services.webhook_sources import registered_secret
 from streams.account import Account
 from streams.blobs.base import Blobs
@@ -22,6 +24,7 @@ from streams.bus.kafka_calls import thin_client_logs
 from streams.gate import SharedGate
 from streams.metrics import Recorder
 from streams.parsers.base import RemoteParser, Routes
+from streams.parsers.callback import CallbackOptions, open_callback_parser
 from streams.parsers.liteparse import open_lite_parser
 from streams.parsers.llamaparse import LlamaParseOptions, open_llama_parse
 from streams.parsers.llamaparse_account import look_at_account
@@ -99,21 +102,27 @@ async def open_parsers(
                 timeout_seconds=settings.parse_timeout_seconds,
             )
         )
-        cloud = None
+        remote: dict[str, RemoteParser] = {}
         if settings.llamaparse_api_key:
             gate = SharedGate(tables, LLAMAPARSE, lambda: current.rate(LLAMAPARSE), recorder)
             options = _llamaparse_options(settings, settings.llamaparse_api_key)
-            cloud = await stack.enter_async_context(open_llama_parse(options, gate))
+            opened = open_llama_parse(options, gate)
+            remote[LLAMAPARSE] = await stack.enter_async_context(opened)
+        if settings.callback_parser_url:
+            gate = SharedGate(tables, CALLBACK, lambda: current.rate(CALLBACK), recorder)
+            hosted = open_callback_parser(_callback_options(settings), gate)
+            remote[CALLBACK] = await stack.enter_async_context(hosted)
+        name = settings.remote_parser
         router = Router(
             [lite, TextParser(max_pages=settings.max_pages)],
-            cloud=cloud,
+            cloud=remote.get(name),
             mock=_mock(settings),
             mode=lambda: current.mode,
-            health=lambda: current.health(LLAMAPARSE) if cloud is not None else None,
+            health=lambda: current.health(name),
             looks_scanned=lite.looks_scanned,
             recorder=recorder,
         )
-        yield ParserRoom(router, {cloud.name: cloud} if cloud is not None else {})
+        yield ParserRoom(router, remote)
 
 
 async def look_at_llamaparse(settings: Settings, key: SecretStr, *, url: str) -> Account:
@@ -143,6 +152,18 @@ def llamaparse_url_problem(url: str) -> str | None:
 def submit_seconds(settings: Settings) -> float:
     """Tell a submission's deadline: it must end before the lease under which it was begun."""
     return min(settings.llamaparse_call_seconds, settings.lease_seconds * 2 / 3)
+
+
+def _callback_options(settings: Settings) -> CallbackOptions:
+    check_self_hosted(settings)
+    secret = settings.callback_parser_secret
+    return CallbackOptions(
+        url=settings.callback_parser_url,
+        secret="" if secret is None else secret.get_secret_value(),
+        callback_url=callback_url(settings, ARTIFACTS.name) or "",
+        max_pages=settings.max_pages,
+        submit_seconds=min(settings.callback_parser_call_seconds, settings.lease_seconds * 2 / 3),
+    )
 
 
 def _mock(settings: Settings) -> MockParser | None:

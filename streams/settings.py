@@ -34,6 +34,13 @@ class Defaults:
     production: bool = False
     rates: Mapping[str, Rate] = field(default_factory=dict)
     local_parsers: tuple[str, ...] = ()
+    remote_parser: str = "llamaparse"
+    """The account that the modes `real` and `hybrid` mean."""
+
+    @property
+    def elsewhere(self) -> bool:
+        """Tell whether there is a parser elsewhere that those modes can use."""
+        return self.remote_parser in self.rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +62,12 @@ def check_mode(mode: str, defaults: Defaults) -> Mode:
             continue
         if known == "mock" and defaults.production:
             raise _invalid("mode mock is refused in production")
-        if known in ("real", "hybrid") and not defaults.rates:
-            raise _invalid(f"mode {known} needs a parser elsewhere, and none has a key")
+        if known in ("real", "hybrid") and not defaults.elsewhere:
+            lacking = f", and {defaults.remote_parser} is not configured"
+            raise _invalid(
+                f"mode {known} needs a parser elsewhere"
+                + (lacking if defaults.rates else ", and none has a key")
+            )
         found: Mode = known
         return found
     raise _invalid(f"there is no mode {mode[:40]!r}; there are: {', '.join(get_args(Mode))}")

@@ -62,7 +62,7 @@ async def _mode(parts: Parts) -> Mode:
 
 
 def _way_out(parts: Parts, tenant: str) -> str:
-    if parts.defaults.rates and _may_choose(parts, tenant):
+    if parts.defaults.elsewhere and _may_choose(parts, tenant):
         return "leave them out, or add mode=hybrid"
     return "leave them out"
 

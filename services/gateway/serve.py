@@ -18,6 +18,7 @@ from services.gateway.app import build_app
 from services.gateway.parts import Limits, Parts, WebhookRules
 from services.keys import find_key
 from services.process import EXIT_START_ANEW, open_relayed, stop_on_signals
+from services.self_hosted import check_self_hosted
 from services.webhook_sources import load_sources
 from streams.bus.base import Bus, Producer
 from streams.metrics import Recorder
@@ -33,6 +34,7 @@ async def run_gateway(settings: Settings) -> int:
     """Serve HTTP until SIGTERM or SIGINT, and give the process's exit code."""
     stopping = stop_on_signals()
     check_callback_url(settings)
+    check_self_hosted(settings)
     name = wiring.process_name("gateway")
     webhooks = WebhookRules(
         load_sources(settings),

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -90,7 +91,9 @@ class CallbackService:
         ).encode()
         async with (
             aiohttp.ClientSession() as session,
-            session.post(order["callback_url"], data=body, headers=signed(body, secret)) as got,
+            session.post(
+                order["callback_url"], data=io.BytesIO(body), headers=signed(body, secret)
+            ) as got,
         ):
             return got.status
 

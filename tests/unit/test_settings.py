@@ -23,6 +23,8 @@ from tests.harness import NOW, Desk, open_desk
 
 KEYLESS = Defaults()
 CLOUD = Defaults(mode="hybrid", rates={"llamaparse": Rate(20.0, 10)})
+OTHER = Defaults(rates={"llamaparse": Rate(20.0, 10)}, remote_parser="callback")
+HOSTED = Defaults(rates={"callback": Rate(600.0, 20)}, remote_parser="callback")
 PRODUCTION = Defaults(production=True)
 
 
@@ -47,6 +49,7 @@ async def audit(desk: Desk) -> list[Row]:
         ("real", KEYLESS, "none has a key"),
         ("hybrid", KEYLESS, "none has a key"),
         ("magic", CLOUD, "local, real, hybrid, mock"),
+        ("real", OTHER, "needs a parser elsewhere, and callback is not configured"),
     ],
 )
 def test_a_mode_that_may_not_run_is_refused(mode: str, defaults: Defaults, says: str) -> None:
@@ -57,7 +60,13 @@ def test_a_mode_that_may_not_run_is_refused(mode: str, defaults: Defaults, says:
 
 @pytest.mark.parametrize(
     ("mode", "defaults"),
-    [("local", PRODUCTION), ("mock", KEYLESS), ("real", CLOUD), ("hybrid", CLOUD)],
+    [
+        ("local", PRODUCTION),
+        ("mock", KEYLESS),
+        ("real", CLOUD),
+        ("hybrid", CLOUD),
+        ("hybrid", HOSTED),
+    ],
 )
 def test_a_mode_that_may_run_is_taken(mode: str, defaults: Defaults) -> None:
     assert check_mode(mode, defaults) == mode
