@@ -114,39 +114,41 @@ MEANINGS: dict[Code, Meaning] = {
     ),
     Code.VENDOR_REFUSED: Meaning(
         502,
-        "LlamaParse refused the request",
+        "The parser elsewhere refused the request",
         "Read the message, mend what it says (`parsewire doctor`), and retry the job.",
     ),
     Code.VENDOR_UNAUTHORIZED: Meaning(
         502,
-        "LlamaParse refused the key",
+        "The parser elsewhere refused the key",
         "Mend key or region (`parsewire doctor`), then `parsewire services close-circuit`.",
     ),
     Code.VENDOR_QUOTA_SPENT: Meaning(
         503,
-        "The LlamaParse account is out of credits",
+        "The account elsewhere is out of credits",
         "Buy credits or raise its caps, then `parsewire services close-circuit`.",
     ),
     Code.VENDOR_RATE_LIMITED: Meaning(
         503,
-        "LlamaParse takes no more calls now",
+        "The parser elsewhere takes no more calls now",
         "It is tried again by itself; `parsewire services set --rate` sets the plan's rate.",
     ),
     Code.VENDOR_FAILED: Meaning(
-        502, "LlamaParse failed", "It is tried again by itself; see LlamaCloud's status page."
+        502,
+        "The parser elsewhere failed",
+        "It is tried again by itself; see LlamaCloud's status page.",
     ),
     Code.VENDOR_CANCELLED: Meaning(
-        502, "The job was cancelled at LlamaParse", "It is tried again by itself."
+        502, "The job was cancelled at the parser elsewhere", "It is tried again by itself."
     ),
     Code.VENDOR_LOST: Meaning(
-        502, "LlamaParse does not know the job", "It is tried again by itself."
+        502, "The parser elsewhere does not know the job", "It is tried again by itself."
     ),
     Code.VENDOR_STUCK: Meaning(
-        504, "LlamaParse did not finish in time", "It is cancelled there and tried again."
+        504, "The parser elsewhere did not finish in time", "It is cancelled there and tried again."
     ),
     Code.CIRCUIT_OPEN: Meaning(
         503,
-        "LlamaParse is left alone for a while",
+        "The parser elsewhere is left alone for a while",
         "See `parsewire services` for why and until when.",
     ),
     Code.ARTIFACT_UNUSABLE: Meaning(

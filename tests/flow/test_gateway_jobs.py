@@ -78,7 +78,7 @@ class TestOneJob:
         await desk.happen(ParseDeferred(job_id, "acme", 1, "circuit_open"))
         body = (await desk.get(f"/api/v1/jobs/{job_id}")).json
         assert (body["state"], body["error"]["code"]) == ("retry_wait", "circuit_open")
-        assert body["error"]["title"] == "LlamaParse is left alone for a while"
+        assert body["error"]["title"] == "The parser elsewhere is left alone for a while"
 
     async def test_says_who_has_it_and_not_under_which_id(self, desk: GatewayDesk) -> None:
         job_id = await uploaded(desk)
