@@ -193,3 +193,40 @@ async def test_an_answer_that_was_lost_is_made_good_by_the_result(
         assert await service.tell(order, "parsed", artifacts=good) == 202
         job = await client.reaches(job_id, "complete", within_seconds=WAIT_SECONDS)
         assert (job["attempt"], len(service.orders)) == (1, 1)
+
+
+async def test_a_service_that_never_calls_back_gets_another_attempt(
+    kafka_bootstrap: str, tmp_path: Path, topic_prefix: str
+) -> None:
+    async with (
+        open_callback_service() as service,
+        open_hosted_fleet(
+            tmp_path,
+            kafka_bootstrap,
+            topic_prefix,
+            service,
+            llamaparse_job_seconds=1,
+            llamaparse_poll_seconds=0.5,
+        ) as fleet,
+    ):
+        client = await fleet.client()
+        job_id = await upload(client, "one")
+        second = await service.order(2)
+        assert (second["job_id"], second["correlation_id"]) == (job_id, "2")
+        assert ("ParseFailed", "vendor_stuck") in [
+            (line["type"], line["code"]) for line in await client.history(job_id)
+        ]
+
+
+async def test_in_hybrid_this_machine_serves_while_the_service_is_down(
+    kafka_bootstrap: str, tmp_path: Path, topic_prefix: str
+) -> None:
+    async with open_callback_service() as service:
+        pass
+    async with open_hosted_fleet(
+        tmp_path, kafka_bootstrap, topic_prefix, service, mode="hybrid"
+    ) as fleet:
+        client = await fleet.client()
+        job_id = await upload(client, "one")
+        job = await client.reaches(job_id, "complete", within_seconds=WAIT_SECONDS)
+        assert (job["parser"], job["attempt"]) == ("liteparse", 1)
