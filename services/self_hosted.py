@@ -1,11 +1,16 @@
 """The self-hosted parser's settings: whether they hang together, said before anybody waits."""
 
+import asyncio
 import ipaddress
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from services.config import PREFIX, ConfigError, Settings
+from services.doctor import Check, Finding, fail, ok
 
+_NAME = "self-hosted parser"
 _LEAST_LETTERS = 16
+_CONNECT_SECONDS = 5.0
 _PRIVATE_SUFFIXES = (".local", ".internal", ".lan", ".home.arpa", ".localhost")
 
 
@@ -14,6 +19,25 @@ def check_self_hosted(settings: Settings) -> None:
     lines = list(_problems(settings))
     if lines:
         raise ConfigError("\n".join(lines))
+
+
+def self_hosted_checks(settings: Settings) -> list[Check]:
+    """List the doctor's checks: the settings, and whether somebody listens; nothing is sent."""
+
+    async def look() -> Sequence[Finding]:
+        check_self_hosted(settings)
+        parts = urlsplit(settings.callback_parser_url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                _, writer = await asyncio.open_connection(parts.hostname, port)
+        except (OSError, TimeoutError):
+            what = f"nobody answers at {parts.hostname}:{port}"
+            return [fail(_NAME, what, f"Start it, or correct {PREFIX}CALLBACK_PARSER_URL.")]
+        writer.close()
+        return [ok(_NAME, f"somebody listens at {parts.hostname}:{port}")]
+
+    return [Check(_NAME, look)] if settings.callback_parser_url else []
 
 
 def service_url_problem(url: str) -> str | None:

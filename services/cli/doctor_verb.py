@@ -14,6 +14,7 @@ from services.deployment_checks import Cluster, deployment_checks
 from services.doctor import Finding, Level, examine, fail, healthy, ok
 from services.llamaparse_checks import llamaparse_checks
 from services.logs import configure_logs
+from services.self_hosted import self_hosted_checks
 
 
 def doctor(*, json: Json = False) -> None:
@@ -35,7 +36,7 @@ def doctor(*, json: Json = False) -> None:
 
 async def _examine(settings: Settings) -> Sequence[Finding]:
     checks = deployment_checks(settings, _cluster(settings)) + llamaparse_checks(settings)
-    return await examine(checks)
+    return await examine(checks + self_hosted_checks(settings))
 
 
 def _cluster(settings: Settings) -> Cluster:

@@ -1,5 +1,6 @@
 """The self-hosted parser's settings: what goes together, what is missing, which URLs will do."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from pydantic import SecretStr
 from schemas.webhook_source import ARTIFACTS
 from services.config import ConfigError, Settings, load_settings
 from services.defaults import defaults_of
-from services.self_hosted import check_self_hosted, service_url_problem
+from services.doctor import examine
+from services.self_hosted import check_self_hosted, self_hosted_checks, service_url_problem
 from services.webhook_sources import load_sources
 from streams.token_bucket import Rate
 
@@ -106,6 +108,25 @@ def test_the_modes_need_the_parser_that_they_mean(
         load_settings()
     monkeypatch.setenv("PARSEWIRE_CALLBACK_PARSER_URL", "http://parser/")
     assert load_settings().remote_parser == "callback"
+
+
+async def test_the_doctor_looks_at_settings_and_at_whoever_listens() -> None:
+    async def findings(**changes: Any) -> list[tuple[str, str]]:
+        found = await examine(self_hosted_checks(settings_of(**changes)))
+        return [(finding.level.value, finding.what) for finding in found]
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        url = f"http://{place}/parse"
+        closed = await findings(callback_parser_url=url)
+        server.listen()
+        listening = await findings(callback_parser_url=url)
+    assert closed == [("fail", f"nobody answers at {place}")]
+    assert listening == [("ok", f"somebody listens at {place}")]
+    ((level, what),) = await findings(webhook_url="")
+    assert (level, "PARSEWIRE_WEBHOOK_URL" in what) == ("fail", True)
+    assert await findings(callback_parser_url="", mode="local") == []
 
 
 def test_each_configured_parser_has_an_account() -> None:
