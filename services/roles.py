@@ -29,6 +29,7 @@ from streams.settings import CurrentSettings
 from streams.sweeper import Sweeper
 from streams.tables.base import Tables
 from streams.telemetry import Telemetry
+from streams.vendor_intents import VendorIntents
 from streams.vendor_look import VendorLook
 from streams.vendor_settle import VendorSettle
 from streams.vendor_sweep import VendorSweep
@@ -150,6 +151,14 @@ def _loops(process: Process, only: frozenset[str], room: ParserRoom) -> dict[str
     if "sweeper" in only:
         found["sweeper"] = Sweeper(tables, timings, recorder, every_seconds=every_seconds).run
         found["vendor_sweep"] = VendorSweep(
+            tables,
+            room.remote,
+            recorder,
+            timings,
+            job_ms=int(settings.llamaparse_job_seconds * 1000),
+            every_seconds=every_seconds,
+        ).run
+        found["vendor_intents"] = VendorIntents(
             tables,
             room.remote,
             recorder,

@@ -289,3 +289,7 @@ CREATE INDEX vendor_jobs_by_job ON vendor_jobs (job_id);
 
 -- Where the money of an attempt's intent would be spent.
 ALTER TABLE attempts ADD COLUMN intent_parser TEXT;
+
+-- version: 5
+CREATE INDEX attempts_intended ON attempts (deadline_ms)
+    WHERE intent_ms IS NOT NULL AND ended_ms IS NULL;

@@ -36,7 +36,7 @@ WHERE timers.kind = 'step' AND timers.due_ms <= :now_ms AND jobs.state = 'parse_
 ORDER BY timers.due_ms LIMIT :most;
 
 -- name: due_intents
-SELECT timers.due_ms, jobs.*, attempts.intent_ms, attempts.intent_parser
+SELECT timers.due_ms, jobs.*, attempts.intent_ms, attempts.intent_parser, 0 AS booked
 FROM timers JOIN jobs ON jobs.id = timers.job_id
 JOIN attempts
     ON attempts.job_id = jobs.id AND attempts.attempt = jobs.attempt AND attempts.stage = 'parse'
@@ -45,6 +45,29 @@ AND jobs.state IN ('uploaded', 'parsing')
 AND attempts.intent_ms IS NOT NULL AND attempts.ended_ms IS NULL
 AND attempts.deadline_ms <= :now_ms
 ORDER BY timers.due_ms LIMIT :most;
+
+-- name: left_intents
+-- Of attempts that their jobs wait for no more: what they may have created runs for nobody.
+SELECT
+    attempts.deadline_ms AS due_ms, attempts.attempt AS intent_attempt, attempts.intent_ms,
+    attempts.intent_parser, jobs.*,
+    EXISTS (
+        SELECT 1 FROM vendor_jobs
+        WHERE vendor_jobs.job_id = jobs.id AND vendor_jobs.attempt = attempts.attempt) AS booked
+FROM attempts JOIN jobs ON jobs.id = attempts.job_id
+WHERE attempts.intent_ms IS NOT NULL AND attempts.ended_ms IS NULL
+AND attempts.deadline_ms <= :now_ms AND attempts.stage = 'parse'
+AND (jobs.attempt != attempts.attempt OR jobs.state NOT IN ('uploaded', 'parsing'))
+ORDER BY attempts.deadline_ms LIMIT :most;
+
+-- name: put_off_intent
+UPDATE attempts SET deadline_ms = :next_ms
+WHERE job_id = :job_id AND attempt = :attempt AND stage = 'parse' AND deadline_ms = :due_ms
+AND intent_ms IS NOT NULL AND ended_ms IS NULL;
+
+-- name: strike_intent
+UPDATE attempts SET intent_ms = NULL
+WHERE job_id = :job_id AND attempt = :attempt AND stage = 'parse';
 
 -- name: due_settles
 SELECT timers.due_ms, timers.repeats, jobs.id, jobs.state, jobs.vendor_job_id
