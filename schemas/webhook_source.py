@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -51,6 +52,11 @@ class Source:
     id_header: str = EVENT_ID_HEADER
     id_fields: tuple[str, ...] = ("event_id",)
     subject_fields: tuple[str, ...] = ()
+    _needed: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        needed = {self.id_header.lower()}.union(*(scheme.headers() for scheme in self.schemes))
+        object.__setattr__(self, "_needed", frozenset(needed))
 
     def verify(self, headers: Headers, body: bytes, unix_seconds: float) -> Credential | Refusal:
         """Give the credential that signed the request, or the most telling reason against it."""
@@ -77,18 +83,20 @@ class Source:
 
     def kept(self, raw_headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, bytes], ...]:
         """Choose what is kept of a request's headers: enough to verify it again, and bounded."""
-        needed = {self.id_header.lower()}.union(*(scheme.headers() for scheme in self.schemes))
-        named = [(name.decode("latin-1").lower(), value) for name, value in raw_headers]
-        kept = [h for h in named if h[0] in needed]
-        kept += [h for h in named if h[0] not in needed and _telling(h[0])]
-        room = _MOST_HEADER_BYTES
-        found: list[tuple[str, bytes]] = []
-        for name, value in kept:
-            room -= len(name) + len(value)
-            if room < 0:
-                break
-            found.append((name, value))
-        return tuple(found)
+        needed: list[tuple[str, bytes]] = []
+        others: list[tuple[str, bytes]] = []
+        size = 0
+        for raw, value in raw_headers:
+            name, telling = _named(raw)
+            if name in self._needed:
+                needed.append((name, value))
+            elif telling:
+                others.append((name, value))
+            else:
+                continue
+            size += len(name) + len(value)
+        kept = (*needed, *others)
+        return kept if size <= _MOST_HEADER_BYTES else _within(kept, _MOST_HEADER_BYTES)
 
     def event_of(self, scheme: Scheme, headers: Headers, body: bytes) -> tuple[str, str]:
         """Give the event's id, the same for the same event delivered twice, and its subject.
@@ -149,5 +157,19 @@ def _header(headers: Headers, name: str) -> str:
     return values[0].decode("latin-1")
 
 
-def _telling(name: str) -> bool:
-    return name in _ALWAYS_KEPT or name.startswith(("x-webhook-", "webhook-"))
+@lru_cache(1024)
+def _named(raw: bytes) -> tuple[str, bool]:
+    """Give a header's name in lower case, and whether it is kept whoever sent it."""
+    name = raw.decode("latin-1").lower()
+    return name, name in _ALWAYS_KEPT or name.startswith(("x-webhook-", "webhook-"))
+
+
+def _within(headers: Headers, most_bytes: int) -> tuple[tuple[str, bytes], ...]:
+    """Give as many of the first headers as fit."""
+    found: list[tuple[str, bytes]] = []
+    for name, value in headers:
+        most_bytes -= len(name) + len(value)
+        if most_bytes < 0:
+            break
+        found.append((name, value))
+    return tuple(found)

@@ -1,10 +1,13 @@
 """Metrics: the closed list of names, and a recorder that never blocks and never raises."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from streams.series import Series
 
 log = structlog.get_logger(__name__)
 
@@ -213,6 +216,14 @@ class Recorder:
             self._child(metric, labels).set(value)
         except Exception:
             log.exception("metric_not_recorded", metric=metric.name)
+
+    def series(self, metric: Metric, **labels: str) -> Series:
+        """Give one series of a counter or histogram."""
+        return Series(metric.name, self._child(metric, labels))
+
+    def follow(self, metric: Metric, value: Callable[[], float]) -> None:
+        """Let a gauge without labels show what `value` gives whenever somebody looks."""
+        self._child(metric, {}).set_function(value)
 
     def _child(self, metric: Metric, labels: dict[str, str]) -> Any:
         # To look a child up in its collector costs more than to count with it.

@@ -90,9 +90,9 @@ def build_app(parts: Parts) -> web.Application:
             resource.add_route(method, guarded, expect_handler=expect_nothing)
         path = resource.canonical.replace("{suffix}", "[.md|.txt|.json]")
         endpoints[f"{route.method} {path}"] = route.meaning
-    path = f"{API}/webhooks/{{source}}"
-    app.router.add_post(path, webhooks.receive, expect_handler=expect_nothing)
-    endpoints[f"POST {path}"] = "Take a vendor's signed webhook."
+    for name, handler in webhooks.handlers().items():
+        app.router.add_post(f"{API}/webhooks/{name}", handler, expect_handler=expect_nothing)
+    endpoints[f"POST {API}/webhooks/{{source}}"] = "Take a vendor's signed webhook."
     index = probes.index_of({"GET /": "This map.", **endpoints})
     app.router.add_get("/", index, expect_handler=expect_nothing)
     app.router.register_resource(OddExpectations())

@@ -11,6 +11,7 @@ from services.gateway import problems
 from services.gateway.parts import TRACEPARENT
 from services.gateway.problems import DisconnectedError
 from streams.metrics import HTTP_IN_PROGRESS, HTTP_REQUESTS, HTTP_SECONDS, Recorder
+from streams.series import Series
 from streams.tracing import child_of, trace_id
 
 log = structlog.get_logger(__name__)
@@ -26,6 +27,8 @@ class Observer:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._in_progress = 0
+        self._series: dict[tuple[str, str, int], tuple[Series, Series]] = {}
+        recorder.follow(HTTP_IN_PROGRESS, lambda: self._in_progress)
 
     def middleware(self) -> Middleware:
         """Give the function that aiohttp calls around each handler."""
@@ -41,22 +44,29 @@ class Observer:
         traceparent = child_of(request.headers.get("traceparent"))
         request[TRACEPARENT] = traceparent
         structlog.contextvars.bind_contextvars(trace=trace_id(traceparent))
-        self._count(1)
+        self._in_progress += 1
         try:
             response = await _answered(request, handler)
         finally:
-            self._count(-1)
+            self._in_progress -= 1
         response.headers["traceparent"] = traceparent
         method = request.method if request.method in _METHODS else "other"
-        route = _route_of(request)
-        seconds = time.perf_counter() - started
-        self._recorder.observe(HTTP_SECONDS, seconds, method=method, route=route)
-        self._recorder.add(HTTP_REQUESTS, method=method, route=route, status=str(response.status))
+        requests, seconds = self._series_of(method, _route_of(request), response.status)
+        seconds.observe(time.perf_counter() - started)
+        requests.add()
         return response
 
-    def _count(self, change: int) -> None:
-        self._in_progress += change
-        self._recorder.set(HTTP_IN_PROGRESS, self._in_progress)
+    def _series_of(self, method: str, route: str, status: int) -> tuple[Series, Series]:
+        """Give the request's counter and histogram; all three that name them are bounded."""
+        found = self._series.get((method, route, status))
+        if found is None:
+            of = self._recorder.series
+            found = (
+                of(HTTP_REQUESTS, method=method, route=route, status=str(status)),
+                of(HTTP_SECONDS, method=method, route=route),
+            )
+            self._series[method, route, status] = found
+        return found
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -17,7 +17,7 @@ from services.defaults import defaults_of
 from services.gateway.app import build_app
 from services.gateway.parts import Limits, Parts, WebhookRules
 from services.keys import find_key
-from services.process import EXIT_START_ANEW, open_relayed, stop_on_signals
+from services.process import EXIT_START_ANEW, collect_seldom, open_relayed, stop_on_signals
 from services.self_hosted import check_self_hosted
 from services.webhook_sources import load_sources
 from streams.bus.base import Bus, Producer
@@ -49,6 +49,7 @@ async def run_gateway(settings: Settings) -> int:
         async with open_relayed(tables, bus, recorder) as producer:
             parts = _parts(settings, tables, bus, producer, webhooks, recorder)
             async with _served(settings, build_app(parts)):
+                collect_seldom()
                 return await _wait(bus, cluster_id, recorder, stopping)
 
 

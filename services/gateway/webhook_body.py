@@ -1,7 +1,6 @@
 """A webhook's body: its raw bytes, capped while they come, and bounded over all requests."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Self
 
 from aiohttp import web
 
@@ -23,18 +22,20 @@ class Room:
         self._bodies = most_bodies
         self._bytes = most_bytes
 
-    @contextmanager
-    def place(self) -> Iterator["Place"]:
-        """Hold a place for one body; raise RefusedError(OVERLOADED) where none is free."""
+    def place(self) -> "Place":
+        """Give a place for one body, held within its `with`."""
+        return Place(self)
+
+    def enter(self) -> None:
+        """Count one body; raise RefusedError(OVERLOADED) where there are too many."""
         if self._bodies == 0:
             raise _overloaded()
         self._bodies -= 1
-        place = Place(self)
-        try:
-            yield place
-        finally:
-            self._bodies += 1
-            self._bytes += place.taken
+
+    def leave(self, taken: int) -> None:
+        """Count one body less, and give back its bytes."""
+        self._bodies += 1
+        self._bytes += taken
 
     def take(self, size: int) -> None:
         """Take bytes; raise RefusedError(OVERLOADED) where there are not so many left."""
@@ -46,16 +47,25 @@ class Room:
 class Place:
     """One body's share of the room."""
 
+    __slots__ = ("_room", "_taken")
+
     def __init__(self, room: Room) -> None:
         self._room = room
-        self.taken = 0
+        self._taken = 0
+
+    def __enter__(self) -> Self:
+        self._room.enter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._room.leave(self._taken)
 
     def grow(self, size: int) -> None:
         """Take what a body of `size` bytes needs and has not got; raises as `Room.take` does."""
-        more = size - _SMALL_BYTES - self.taken
+        more = size - _SMALL_BYTES - self._taken
         if more > 0:
             self._room.take(more)
-            self.taken += more
+            self._taken += more
 
 
 def check_coding(request: web.Request) -> None:
@@ -76,6 +86,13 @@ def check_coding(request: web.Request) -> None:
 
 async def read_raw(request: web.Request, limits: Limits, place: Place, most_bytes: int) -> bytes:
     """Read the body as it is on the wire; raise RefusedError 413, 408, 400 or 503."""
+    stream = request.content
+    if stream.is_eof():
+        # A small body has come with its head: nothing is waited for, nothing is timed.
+        content = stream.read_nowait()
+        if len(content) > most_bytes:
+            raise _too_large(most_bytes)
+        return content
     length = request.content_length
     if length is not None and length > most_bytes:
         raise _too_large(most_bytes)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from schemas import codec
 from schemas.errors import Code, ParsewireError, PermanentError
@@ -23,7 +24,7 @@ from services.gateway.webhook_body import Room, check_coding, read_raw, webhook_
 from services.gateway.webhook_health import Tally, show_all
 from streams.blobs.base import webhook_key
 from streams.bus.base import Outgoing
-from streams.metrics import WEBHOOKS, Recorder
+from streams.metrics import WEBHOOKS
 
 log = structlog.get_logger(__name__)
 
@@ -49,59 +50,72 @@ class Webhooks:
         self._room = Room(_MOST_AT_ONCE, _LARGE_BODIES_AT_ONCE * hooks.max_bytes)
         self._tallies = {name: Tally() for name in hooks.sources}
 
-    async def receive(self, request: web.Request) -> web.Response:
-        """Take one webhook, and answer 202 once the broker has acknowledged it."""
-        name = request.match_info["source"]
-        source = self._sources.get(name)
-        label = name if source is not None else _UNKNOWN
-        recorder = self._parts.recorder
-        try:
-            event_id = await self._take(request, source)
-        except ParsewireError as error:
-            self._refused(recorder, label, error.code.value)
-            raise
-        except DisconnectedError:
-            self._refused(recorder, label, "disconnected")
-            raise
-        except Exception:
-            self._refused(recorder, label, Code.INTERNAL_ERROR.value)
-            raise
-        recorder.add(WEBHOOKS, source=label, outcome="accepted")
-        self._tallies[label].accept(self._clock())
-        return answer(WebhookBody(event_id), status=202)
+    def handlers(self) -> dict[str, Handler]:
+        """Give each source's handler by the last part of its path, and one for every other name.
+
+        A path of its own is found at once; a pattern is tried only where there is none.
+        """
+        named = {name: self._handler(source) for name, source in self._sources.items()}
+        return {**named, "{source}": self._refuse_unknown}
 
     async def show_health(self, _request: web.Request) -> web.Response:
         """Tell how each source is configured, and what it was sent since the start."""
         return answer(show_all(self._sources, self._tallies, self._clock()))
 
-    async def _take(self, request: web.Request, source: Source | None) -> str:
+    def _handler(self, source: Source) -> Handler:
+        recorder, tally = self._parts.recorder, self._tallies[source.name]
+        accepted = recorder.series(WEBHOOKS, source=source.name, outcome="accepted")
+
+        def count_refused(outcome: str) -> None:
+            recorder.add(WEBHOOKS, source=source.name, outcome=outcome)
+            tally.refuse(self._clock())
+
+        async def receive(request: web.Request) -> web.Response:
+            try:
+                event_id = await self._take(request, source)
+            except ParsewireError as error:
+                count_refused(error.code.value)
+                raise
+            except DisconnectedError:
+                count_refused("disconnected")
+                raise
+            except Exception:
+                count_refused(Code.INTERNAL_ERROR.value)
+                raise
+            accepted.add()
+            tally.accept(self._clock())
+            return answer(WebhookBody(event_id), status=202)
+
+        return receive
+
+    async def _refuse_unknown(self, request: web.Request) -> web.Response:
+        wait_seconds = self._addresses.take(request.remote)
+        unknown = RefusedError(Code.NOT_FOUND, "there is no such webhook source")
+        error = _too_many(wait_seconds) if wait_seconds else unknown
+        self._parts.recorder.add(WEBHOOKS, source=_UNKNOWN, outcome=error.code.value)
+        raise error
+
+    async def _take(self, request: web.Request, source: Source) -> str:
         if wait_seconds := self._addresses.take(request.remote):
             raise _too_many(wait_seconds)
-        if source is None:
-            raise RefusedError(Code.NOT_FOUND, "there is no such webhook source")
         if not source.takes(request.headers.get("Content-Type", "")):
             raise _wrong_type(source)
         check_coding(request)
         with self._room.place() as place:
             content = await read_raw(request, self._limits, place, self._most_bytes)
             headers = source.kept(request.raw_headers)
-            judged = await self._judge(source, headers, content)
+            now = self._clock()
+            if len(content) > _OFF_LOOP_BYTES:
+                judged = await asyncio.to_thread(_judged, source, headers, content, now)
+            else:
+                judged = _judged(source, headers, content, now)
             if isinstance(judged, Refusal):
                 log.info("webhook_refused", source=source.name, reason=judged.value)
                 raise _unauthorized()
             event_id, subject = judged
             received = WebhookReceived(source.name, subject, headers, content)
             await self._publish(event_id, received, request[TRACEPARENT])
-        log.debug("webhook_taken", source=source.name, event_id=event_id, subject=subject)
         return event_id
-
-    async def _judge(
-        self, source: Source, headers: Headers, content: bytes
-    ) -> tuple[str, str] | Refusal:
-        now = self._clock()
-        if len(content) > _OFF_LOOP_BYTES:
-            return await asyncio.to_thread(_judged, source, headers, content, now)
-        return _judged(source, headers, content, now)
 
     async def _publish(self, event_id: str, received: WebhookReceived, traceparent: str) -> None:
         """Send it; one that no record can hold goes to a blob, and the record says which."""
@@ -119,11 +133,6 @@ class Webhooks:
         value, headers = codec.encode(event)
         key = received.subject.encode()
         await self._parts.producer.send(Outgoing(WEBHOOKS_RECEIVED.name, key, value, headers))
-
-    def _refused(self, recorder: Recorder, label: str, outcome: str) -> None:
-        recorder.add(WEBHOOKS, source=label, outcome=outcome)
-        if label in self._tallies:
-            self._tallies[label].refuse(self._clock())
 
 
 def _judged(

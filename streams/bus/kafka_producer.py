@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from itertools import chain
 from typing import Any
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
@@ -16,10 +17,8 @@ BATCH_BYTES = 256 * 1024
 
 def record_bytes(record: Outgoing) -> int:
     """Tell a record's size: value, key, and the names and values of its headers."""
-    size = len(record.value) + (len(record.key) if record.key is not None else 0)
-    for name, value in record.headers:
-        size += len(name) + len(value)
-    return size
+    own = len(record.value) + (len(record.key) if record.key is not None else 0)
+    return own + sum(map(len, chain.from_iterable(record.headers)))
 
 
 class ByteBudget:
