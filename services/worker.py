@@ -10,7 +10,7 @@ from services.cluster import enter_cluster, forget_topic
 from services.config import Settings
 from services.exporter import serve_metrics
 from services.llamaparse_settings import check_start
-from services.process import EXIT_START_ANEW, open_relayed, stop_on_signals
+from services.process import EXIT_START_ANEW, collect_seldom, open_relayed, stop_on_signals
 from services.roles import Process, open_roles
 from streams.leases import Leases
 from streams.metrics import Recorder
@@ -90,6 +90,7 @@ async def _run_roles(process: Process, only: frozenset[str], stopping: asyncio.E
                 )
             )
         running = [group.create_task(runner.run()) for runner in runners]
+        collect_seldom()
         log.info("worker_started", roles=sorted(only), worker=process.name)
         await stopping.wait()
         log.info("worker_stopping")
