@@ -140,10 +140,10 @@ class VendorSettle:
                 return False
             if self._forget:
                 await parser.forget(vendor_job.vendor_job_id)
+                await self._note_forgotten(vendor_job)
         except (TransientError, PermanentError) as error:
             log.info("vendor_job_not_settled", parser=parser.name, error=error.message)
             return False
-        await self._tables.write(lambda tx: tx.run("vendor.forgotten", **_named(vendor_job)))
         return True
 
     async def _ask(self, parser: RemoteParser, vendor_job: Unsettled) -> bool:
@@ -159,7 +159,7 @@ class VendorSettle:
 
     async def _settle_free(self, vendor_job: Unsettled) -> bool:
         await self._settle(vendor_job, "billed", 0.0)
-        await self._tables.write(lambda tx: tx.run("vendor.forgotten", **_named(vendor_job)))
+        await self._note_forgotten(vendor_job)
         return True
 
     async def _give_up(self, vendor_job: Unsettled) -> bool:
@@ -173,6 +173,9 @@ class VendorSettle:
     async def _settle(self, vendor_job: Unsettled, outcome: str, bill: float | None) -> None:
         values = {"outcome": outcome, "credits": bill, **_named(vendor_job)}
         await self._tables.write(lambda tx: tx.run("vendor.settle", **values))
+
+    async def _note_forgotten(self, vendor_job: Unsettled) -> None:
+        await self._tables.write(lambda tx: tx.run("vendor.forgotten", **_named(vendor_job)))
 
     async def _end(self, due: _Due) -> None:
         await self._tables.write(

@@ -21,7 +21,9 @@ VALUES (:job_id, 'settle', :due_ms, :now_ms, 0)
 ON CONFLICT (job_id, kind) DO UPDATE SET due_ms = min(due_ms, excluded.due_ms), repeats = 0;
 
 -- name: end_settle
-DELETE FROM timers WHERE job_id = :job_id AND kind = 'settle' AND due_ms = :due_ms;
+-- One that was set since it was taken has no repeats: a vendor job that nobody saw needs it.
+DELETE FROM timers
+WHERE job_id = :job_id AND kind = 'settle' AND due_ms = :due_ms AND repeats > 0;
 
 -- name: forgotten
 UPDATE vendor_jobs SET kept_there = 0
