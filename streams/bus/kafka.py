@@ -106,14 +106,16 @@ class KafkaBus:
             request_timeout_ms=_ms(self._send_timeout),
         )
         await start_client(client, "open a producer", self._call_timeout)
+        producer = KafkaProducer(
+            client,
+            topic_prefix=self._prefix,
+            send_timeout_seconds=self._send_timeout,
+            budget=self._budget,
+        )
         try:
-            yield KafkaProducer(
-                client,
-                topic_prefix=self._prefix,
-                send_timeout_seconds=self._send_timeout,
-                budget=self._budget,
-            )
+            yield producer
         finally:
+            await producer.finish()
             await stop_client(client, client.stop, self._send_timeout)
 
     @asynccontextmanager

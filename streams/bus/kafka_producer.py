@@ -1,24 +1,33 @@
 """A Kafka producer with its own deadline for every send and a limit of bytes in flight."""
 
 import asyncio
+import random
 from collections import deque
 from itertools import chain
-from typing import Any
+from typing import Any, NoReturn
 
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    UnknownTopicOrPartitionError,
+)
 
 from schemas.errors import Code, PermanentError
 from schemas.topics import MAX_RECORD_BYTES
 from streams.bus.base import Outgoing
 from streams.bus.kafka_calls import bus_unavailable
+from streams.bus.kafka_lanes import Deadlines, Lane, Outcome, partition_of
 
 BATCH_BYTES = 256 * 1024
 
 
 def record_bytes(record: Outgoing) -> int:
     """Tell a record's size: value, key, and the names and values of its headers."""
-    own = len(record.value) + (len(record.key) if record.key is not None else 0)
-    return own + sum(map(len, chain.from_iterable(record.headers)))
+    size = len(record.value) + (len(record.key) if record.key is not None else 0)
+    for name, value in record.headers:
+        size += len(name) + len(value)
+    return size
 
 
 class ByteBudget:
@@ -33,10 +42,16 @@ class ByteBudget:
         """Tell how many bytes may be taken at once."""
         return self._free
 
+    def take_at_once(self, size: int) -> bool:
+        """Take `size` bytes where they are free and nobody waits; tell whether that was so."""
+        if size > self._free or self._waiting:
+            return False
+        self._free -= size
+        return True
+
     async def take(self, size: int) -> None:
         """Wait until `size` bytes are free, and take them."""
-        if size <= self._free and not self._waiting:
-            self._free -= size
+        if self.take_at_once(size):
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))
@@ -52,7 +67,8 @@ class ByteBudget:
     def give(self, size: int) -> None:
         """Give bytes back."""
         self._free += size
-        self._give_turns()
+        if self._waiting:
+            self._give_turns()
 
     def _give_turns(self) -> None:
         while self._waiting:
@@ -75,6 +91,8 @@ class KafkaProducer:
         self._prefix = topic_prefix
         self._timeout = send_timeout_seconds
         self._budget = budget
+        self._deadlines = Deadlines()
+        self._lanes: dict[str, list[Lane]] = {}
 
     async def send(self, record: Outgoing) -> None:
         """Return once the broker has acknowledged the record; sends of many tasks share batches.
@@ -85,26 +103,68 @@ class KafkaProducer:
         size = record_bytes(record)
         if size > MAX_RECORD_BYTES:
             raise _too_large(record, f"{size} bytes, more than {MAX_RECORD_BYTES}")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._budget.take(size)
-                try:
-                    await self._acknowledged(record)
-                finally:
-                    self._budget.give(size)
-        except TimeoutError:
-            why = f"no acknowledgement within {self._timeout:g} s, outcome unknown"
-            raise bus_unavailable(f"send to {record.topic}", why) from None
-        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
-            raise _too_large(record, str(error)) from error
-        except (KafkaError, OSError) as error:
-            raise bus_unavailable(f"send to {record.topic}", error) from error
+            if not self._budget.take_at_once(size):
+                async with asyncio.timeout_at(deadline):
+                    await self._budget.take(size)
+            try:
+                lane = self._lane_of(record) or await self._first_lane_of(record, deadline)
+                outcome: Outcome = loop.create_future()
+                self._deadlines.watch(outcome, deadline)
+                failure = await lane.send(record, outcome)
+            finally:
+                self._budget.give(size)
+        except (TimeoutError, KafkaError, OSError) as error:
+            failure = error
+        if failure is not None:
+            self._raise(record, failure)
 
-    async def _acknowledged(self, record: Outgoing) -> None:
-        sent = await self._client.send(
-            self._prefix + record.topic, record.value, record.key, headers=list(record.headers)
-        )
-        await sent
+    async def finish(self) -> None:
+        """Wait until what is being sent is answered, as long as a send may last; then give up."""
+        lanes = chain.from_iterable(self._lanes.values())
+        running = [lane.running for lane in lanes if lane.running is not None]
+        if not running:
+            return
+        _, stuck = await asyncio.wait(running, timeout=self._timeout)
+        for task in stuck:
+            task.cancel()
+        if stuck:
+            await asyncio.wait(stuck)
+
+    def _lane_of(self, record: Outgoing) -> Lane | None:
+        lanes = self._lanes.get(record.topic)
+        if not lanes:
+            return None
+        if record.key is None:
+            return random.choice(lanes)  # noqa: S311  # spreads load, guards nothing
+        return lanes[partition_of(record.key, len(lanes))]
+
+    async def _first_lane_of(self, record: Outgoing, deadline: float) -> Lane:
+        topic = self._prefix + record.topic
+        async with asyncio.timeout_at(deadline):
+            partitions = await self._client.partitions_for(topic)
+        if not self._lanes.get(record.topic):
+            lanes = [Lane(self._client, topic, number) for number in sorted(partitions)]
+            self._lanes[record.topic] = lanes
+        lane = self._lane_of(record)
+        if lane is None:
+            raise UnknownTopicOrPartitionError
+        return lane
+
+    def _raise(self, record: Outgoing, failure: BaseException) -> NoReturn:
+        """Tell the sender what to do next: give up, try again, or learn of a defect."""
+        doing = f"send to {record.topic}"
+        match failure:
+            case TimeoutError():
+                why = f"no acknowledgement within {self._timeout:g} s, outcome unknown"
+                raise bus_unavailable(doing, why) from None
+            case MessageSizeTooLargeError() | RecordListTooLargeError():
+                raise _too_large(record, str(failure)) from failure
+            case KafkaError() | OSError():
+                raise bus_unavailable(doing, failure) from failure
+        raise failure
 
 
 def _too_large(record: Outgoing, why: str) -> PermanentError:

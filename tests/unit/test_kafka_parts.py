@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import NotLeaderForPartitionError
 
 from schemas.errors import Code, PermanentError, TransientError
 from schemas.topics import MAX_RECORD_BYTES
@@ -14,23 +15,57 @@ from streams.bus.kafka import KafkaBus
 from streams.bus.kafka_calls import stop_client, thin_client_logs
 from streams.bus.kafka_consumer import KafkaConsumer
 from streams.bus.kafka_lag import ReadingAges
+from streams.bus.kafka_lanes import murmur2
 from streams.bus.kafka_producer import ByteBudget, KafkaProducer
 
 HERE = Partition("letters", 0)
 
 
-class StuckClient:
-    """An aiokafka producer whose broker never answers."""
+class Batch:
+    """An aiokafka batch that holds two records at most."""
 
     def __init__(self) -> None:
-        self.sent = 0
+        self.values: list[bytes] = []
 
-    async def send(
-        self, topic: str, value: bytes, key: bytes | None, headers: list[tuple[str, bytes]]
-    ) -> asyncio.Future[None]:
-        assert (topic, value, key, headers) == ("p.letters", b"v" * 60, None, [])
-        self.sent += 1
-        return asyncio.get_running_loop().create_future()
+    def append(
+        self,
+        *,
+        timestamp: int | None,
+        key: bytes | None,
+        value: bytes,
+        headers: list[tuple[str, bytes]],
+    ) -> object | None:
+        assert timestamp is None
+        assert key in (None, b"k")
+        assert headers == []
+        if value == b"no record":
+            raise TypeError("no record")
+        if len(self.values) == 2:
+            return None
+        self.values.append(value)
+        return object()
+
+
+class StuckClient:
+    """An aiokafka producer whose broker answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[list[bytes], asyncio.Future[None]]] = []
+        self.under_way = asyncio.Event()
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        assert topic == "p.letters"
+        return {0}
+
+    def create_batch(self) -> Batch:
+        return Batch()
+
+    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> asyncio.Future[None]:
+        assert (topic, partition) == ("p.letters", 0)
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.batches.append((batch.values, answer))
+        self.under_way.set()
+        return answer
 
 
 async def test_a_send_has_its_own_deadline_and_frees_its_bytes() -> None:
@@ -43,8 +78,94 @@ async def test_a_send_has_its_own_deadline_and_frees_its_bytes() -> None:
     assert [type(outcome) for outcome in outcomes] == [TransientError, TransientError]
     assert getattr(outcomes[0], "code", None) is Code.BUS_UNAVAILABLE
     assert "outcome unknown" in str(outcomes[0])
-    assert client.sent == 1, "the second never had room"
+    assert [values for values, _ in client.batches] == [[b"v" * 60]], "the second never had room"
     assert budget.free_bytes == 100
+    [(_, answer)] = client.batches
+    answer.set_result(None)
+    await producer.finish()
+    assert len(client.batches) == 1, "nobody waits for it any more"
+
+
+async def test_what_gathers_while_a_batch_is_under_way_is_the_next_one() -> None:
+    client, budget = StuckClient(), ByteBudget(10**6)
+    producer = KafkaProducer(client, topic_prefix="p.", send_timeout_seconds=60, budget=budget)
+
+    def begin(value: bytes) -> asyncio.Task[None]:
+        return asyncio.create_task(producer.send(Outgoing("letters", b"k", value, ())))
+
+    async def next_batch() -> tuple[list[bytes], asyncio.Future[None]]:
+        async with asyncio.timeout(5):
+            await client.under_way.wait()
+        client.under_way.clear()
+        return client.batches[-1]
+
+    first = begin(b"1")
+    values, answer = await next_batch()
+    assert values == [b"1"]
+    broken, *others = [begin(value) for value in (b"no record", b"2", b"3", b"4")]
+    await asyncio.sleep(0)
+    assert len(client.batches) == 1, "one batch at a time"
+    answer.set_result(None)
+    await first
+    values, answer = await next_batch()
+    assert values == [b"2", b"3"], "as many as it holds, and the broken one spoils nothing"
+    with pytest.raises(TypeError, match="no record"):
+        await broken
+    answer.set_exception(NotLeaderForPartitionError())
+    outcomes = await asyncio.gather(*others[:2], return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [TransientError, TransientError]
+    values, answer = await next_batch()
+    assert values == [b"4"]
+    answer.set_result(None)
+    await others[2]
+    assert budget.free_bytes == 10**6
+
+
+async def test_a_cancelled_send_is_not_sent_and_frees_its_bytes() -> None:
+    client, budget = StuckClient(), ByteBudget(10**6)
+    producer = KafkaProducer(client, topic_prefix="p.", send_timeout_seconds=60, budget=budget)
+    first = asyncio.create_task(producer.send(Outgoing("letters", b"k", b"1", ())))
+    async with asyncio.timeout(5):
+        await client.under_way.wait()
+    gone = asyncio.create_task(producer.send(Outgoing("letters", b"k", b"2", ())))
+    await asyncio.sleep(0)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    client.batches[0][1].set_result(None)
+    await first
+    await producer.finish()
+    assert [values for values, _ in client.batches] == [[b"1"]]
+    assert budget.free_bytes == 10**6
+
+
+async def test_a_producer_that_ends_answers_everyone() -> None:
+    client, budget = StuckClient(), ByteBudget(10**6)
+    producer = KafkaProducer(client, topic_prefix="p.", send_timeout_seconds=0.05, budget=budget)
+    sending = [
+        asyncio.create_task(producer.send(Outgoing("letters", b"k", value, ())))
+        for value in (b"1", b"2", b"3")
+    ]
+    await asyncio.sleep(0)
+    await producer.finish()
+    outcomes = await asyncio.gather(*sending, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [TransientError] * 3
+
+
+@pytest.mark.parametrize(
+    ("key", "hashed"),
+    [
+        # From the tests of Apache Kafka's own Utils.murmur2, as unsigned numbers.
+        (b"21", 0xFFFFFFFF & -973932308),
+        (b"foobar", 0xFFFFFFFF & -790332482),
+        (b"a-little-bit-long-string", 0xFFFFFFFF & -985981536),
+        (b"a-little-bit-longer-string", 0xFFFFFFFF & -1486304829),
+        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", 0xFFFFFFFF & -58897971),
+        (b"abc", 479470107),
+    ],
+)
+def test_a_key_is_hashed_as_by_every_other_client(key: bytes, hashed: int) -> None:
+    assert murmur2(key) == hashed
 
 
 class RebalancingClient:
@@ -136,7 +257,7 @@ async def test_a_record_too_large_reaches_no_client() -> None:
     )
     with pytest.raises(PermanentError):
         await producer.send(Outgoing("letters", None, b"v" * 900_001, ()))
-    assert client.sent == 0
+    assert client.batches == []
 
 
 def test_the_age_is_that_of_the_oldest_unread_record_at_most() -> None:
