@@ -116,10 +116,13 @@ class ParseFailed(JobEvent):
 
 @dataclass(frozen=True, slots=True)
 class ParseDeferred(JobEvent):
-    """The attempt was put off; it counts towards nothing. No `until` means at once."""
+    """The attempt was put off; it counts towards nothing. No wait means at once.
+
+    A wait, and no moment: that would be one machine's clock, read by another's.
+    """
 
     code: str
-    until: Aware | None = None
+    retry_after_seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True)

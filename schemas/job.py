@@ -6,7 +6,7 @@ uploaded, parsing  ParseQueued       attempt          parse_queued first poll, a
 open               ParseSucceeded    attempt          parsed, then complete (no stage follows)
 open               ParseFailed       attempt          retry_wait, or failed_parse when permanent,
                                                       the fifth, or the eleventh lost worker
-open               ParseDeferred     attempt          retry_wait   until
+open               ParseDeferred     attempt          retry_wait   the wait
 retry_wait         RetryDue          attempt          uploaded, attempt + 1
 unfinished         CancelRequested   -                cancelled    removed
 failed, cancelled  RetryRequested    attempt          uploaded, attempt + 1, counts at 0
@@ -198,9 +198,8 @@ def _fail(job: Job, body: ev.ParseFailed, clock: Clock) -> Moved:
 
 
 def _defer(job: Job, body: ev.ParseDeferred, clock: Clock) -> Moved:
-    until_ms = clock.now_ms if body.until is None else int(body.until.timestamp() * 1000)
-    due_ms = min(max(until_ms, clock.now_ms), clock.now_ms + LONGEST_WAIT_MS)
-    return _to(replace(job, error_code=body.code), State.RETRY_WAIT, due_ms)
+    wait_ms = int(min(max(body.retry_after_seconds or 0, 0) * 1000, LONGEST_WAIT_MS))
+    return _to(replace(job, error_code=body.code), State.RETRY_WAIT, clock.now_ms + wait_ms)
 
 
 def _retry(job: Job, _body: ev.RetryDue, clock: Clock) -> Moved:

@@ -1,6 +1,6 @@
 """The ends of an attempt, as events."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from schemas.errors import ParsewireError, TransientError
 from schemas.events import BlobRef, DocumentUploaded, ParseDeferred, ParseFailed, ParseSucceeded
@@ -30,8 +30,9 @@ def succeeded(
 def deferred(offer: DocumentUploaded, error: TransientError, wait: timedelta) -> ParseDeferred:
     """Put the attempt off for as long as the error says, else for `wait`; it counts nothing."""
     seconds = error.retry_after_seconds
-    until = datetime.now(UTC) + (wait if seconds is None else timedelta(seconds=seconds))
-    return ParseDeferred(offer.job_id, offer.tenant, offer.attempt, error.code, until)
+    if seconds is None:
+        seconds = wait.total_seconds()
+    return ParseDeferred(offer.job_id, offer.tenant, offer.attempt, error.code, seconds)
 
 
 def failed(offer: DocumentUploaded, parser: str | None, error: ParsewireError) -> ParseFailed:

@@ -109,7 +109,7 @@ async def test_our_own_trouble_puts_the_attempt_off(room: Room, code: Code) -> N
     end = await room.parse.work(await room.offer(), TRACE, no_intent)
     assert isinstance(end, ev.ParseDeferred)
     assert end.code == code
-    assert end.until is not None
+    assert end.retry_after_seconds == 10.0
 
 
 async def test_a_missing_source_and_a_changed_one_fail_by_their_codes(room: Room) -> None:
