@@ -8,7 +8,7 @@ from typing import TypeVar
 import structlog
 
 from schemas.errors import Code, PermanentError, TransientError
-from schemas.events import BlobRef, ParseFailed, ParseSucceeded
+from schemas.events import BlobRef, ParseFailed, ParseQueued, ParseSucceeded
 from schemas.job import OPEN, Job, State
 from streams.blobs.base import Blobs, result_key
 from streams.ends import succeeded
@@ -135,8 +135,12 @@ class VendorLook:
     async def _say(
         self, tx: Transaction, job: Job, seen: VendorJob, end: ParseSucceeded | ParseFailed
     ) -> None:
-        await put_events(tx, [said_once(end, seen.id, job, _SOURCE, tx.now_ms)])
         named = {"parser": self._parser.name, "vendor_job_id": seen.id}
+        said: list[ParseQueued | ParseSucceeded | ParseFailed] = [end]
+        if job.state is not State.PARSE_QUEUED:
+            # Its submission may never be answered, and then nobody else has its bill asked for.
+            said.insert(0, queued(job.id, job.tenant, job.attempt, self._parser.name, seen))
+        await put_events(tx, [said_once(body, seen.id, job, _SOURCE, tx.now_ms) for body in said])
         await tx.run("vendor.book", job_id=job.id, attempt=job.attempt, **named)
         if seen.credits is not None:
             await tx.run("vendor.settle", outcome="billed", credits=seen.credits, **named)
