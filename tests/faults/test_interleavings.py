@@ -95,7 +95,15 @@ class Worker:
         self.leases = Leases(desk.tables, name, TIMINGS.lease_ms, renew_seconds=1)
         limit = DeadLetterLimit("parse", "1", desk.tables, desk.recorder, most=10_000)
         self.ground = ReactorGround(
-            self.reactor, desk.tables, self.leases, "c", limit, desk.recorder, slots=1
+            self.reactor,
+            desk.tables,
+            self.leases,
+            "c",
+            limit,
+            desk.recorder,
+            slots=1,
+            # By the machine's clock it would be said at moments that no seed repeats.
+            say_begun_seconds=3_600,
         )
 
     async def rest(self) -> None:
