@@ -60,11 +60,11 @@ class Callbacks:
     async def _follow(self, event_id: str, body: WebhookReceived, content: bytes) -> Parked | None:
         """Look at the job that LlamaCloud tells of; nothing else in its webhook is believed."""
         envelope = read_json(content)
-        kind = envelope.get("event_type") if isinstance(envelope, dict) else None
+        kind = str(envelope.get("event_type") if isinstance(envelope, dict) else None)
         if kind in _BEFORE_THE_END:
             return None
         if kind not in _ENDS:
-            return _unknown(f"the event type {str(kind)[:80]!r} means nothing here")
+            return _unknown(f"the event type {kind[:80]!r} means nothing here")
         if body.subject == event_id:
             return _unknown("the webhook names no job")
         return await self._look(LLAMAPARSE.name, body.subject)
