@@ -44,9 +44,12 @@ def encode(event: Event) -> tuple[bytes, Headers]:
     body = event.body
     if isinstance(body, WebhookReceived):
         value, own = to_record(body)
-        content_type = dict(body.headers).get("content-type", b"application/octet-stream")
-        own = (("content-type", content_type), *own)
-        return value, (*_raw(_attributes(event)), *own, *_raw(_trace(event)))
+        content_type = b"application/octet-stream"
+        for name, given in body.headers:
+            if name == "content-type":
+                content_type = given
+        attributes = _raw(_attributes(event))
+        return value, (*attributes, ("content-type", content_type), *own, *_raw(_trace(event)))
     value, texts = encode_text(event)
     return value, _raw(texts)
 

@@ -6,8 +6,8 @@ LlamaCloud (`LC-Signature: sha256=<hex>`).
 
 import base64
 import re
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from string import Formatter
 from typing import Literal
 
@@ -53,8 +53,20 @@ class Scheme:
     tolerance_seconds: float = 300.0
     key_prefix: str = ""
     key_encoding: KeyEncoding = "utf-8"
+    timed: bool = field(init=False, compare=False)
+    """Whether the signature is good for a while only."""
+    signs_id: bool = field(init=False, compare=False)
+    """Whether the event's id is signed too."""
+    header_key: str = field(init=False, repr=False, compare=False)
+    """The header's name in lower case."""
+    prefix_bytes: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        fix = partial(object.__setattr__, self)
+        fix("timed", bool(self.timestamp_header or self.timestamp_prefix))
+        fix("signs_id", "id" in fields_of(self.template))
+        fix("header_key", self.header.lower())
+        fix("prefix_bytes", tuple(prefix.encode() for prefix in self.prefixes))
         for header in (self.header, self.id_header or "x", self.timestamp_header or "x"):
             if _TOKEN.fullmatch(header) is None:
                 raise ValueError(f"{header[:100]!r} is no header's name")
@@ -68,16 +80,6 @@ class Scheme:
             raise ValueError("timestamp_prefix needs a separator")
         if self.timed and not self.tolerance_seconds > 0:
             raise ValueError("tolerance_seconds must be more than 0")
-
-    @property
-    def timed(self) -> bool:
-        """Tell whether the signature is good for a while only."""
-        return bool(self.timestamp_header or self.timestamp_prefix)
-
-    @property
-    def signs_id(self) -> bool:
-        """Tell whether the event's id is signed too."""
-        return "id" in fields_of(self.template)
 
     def headers(self) -> frozenset[str]:
         """Name the headers that a verification reads, in lower case."""

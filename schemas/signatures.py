@@ -39,12 +39,31 @@ def verify(
 
     The signature must be written exactly as the scheme writes it: hex in its case, no blanks.
     """
-    header = _single(headers, scheme.header)
+    header = _single(headers, scheme.header_key)
     if not isinstance(header, bytes):
         return header
     items = header.split(scheme.separator.encode()) if scheme.separator else [header]
     if len(items) > _MOST_SIGNATURES:
         return Refusal.MALFORMED
+    content = body
+    if scheme.template != "{body}":
+        filled = _signed(scheme, headers, items, body, unix_seconds)
+        if isinstance(filled, Refusal):
+            return filled
+        content = filled
+    given = [
+        item[len(prefix) :]
+        for item in items
+        for prefix in scheme.prefix_bytes
+        if item.startswith(prefix)
+    ]
+    return _signer(scheme, keys, content, given)
+
+
+def _signed(
+    scheme: Scheme, headers: Headers, items: Sequence[bytes], body: bytes, unix_seconds: float
+) -> bytes | Refusal:
+    """Put together what is signed beside the body, or say what is wrong with it."""
     signed = {"body": body}
     if scheme.timed:
         stamp = _timestamp(scheme, headers, items)
@@ -55,14 +74,11 @@ def verify(
             return Refusal.STALE if age_seconds > 0 else Refusal.FUTURE
         signed["timestamp"] = stamp
     if scheme.signs_id:
-        event_id = _single(headers, scheme.id_header)
+        event_id = _single(headers, scheme.id_header.lower())
         if not isinstance(event_id, bytes):
             return Refusal.MALFORMED
         signed["id"] = event_id
-    content = _filled(scheme.template, signed)
-    prefixes = [prefix.encode() for prefix in scheme.prefixes]
-    given = [i[len(prefix) :] for i in items for prefix in prefixes if i.startswith(prefix)]
-    return _signer(scheme, keys, content, given)
+    return _filled(scheme.template, signed)
 
 
 def sign(
@@ -97,9 +113,8 @@ def _signer(
 
 
 def _single(headers: Headers, name: str) -> bytes | Refusal:
-    """Give a header's value; of a repeated one nobody can say which was meant."""
-    wanted = name.lower()
-    values = [value for given, value in headers if given == wanted]
+    """Give a header's value, its name in lower case; of two nobody can say which was meant."""
+    values = [value for given, value in headers if given == name]
     if not values:
         return Refusal.NO_SIGNATURE
     return values[0] if len(values) == 1 else Refusal.MALFORMED
@@ -108,7 +123,7 @@ def _single(headers: Headers, name: str) -> bytes | Refusal:
 def _timestamp(scheme: Scheme, headers: Headers, items: Sequence[bytes]) -> bytes | None:
     """Give the unix seconds as they were sent, plain digits, or None."""
     if scheme.timestamp_header:
-        stamp = _single(headers, scheme.timestamp_header)
+        stamp = _single(headers, scheme.timestamp_header.lower())
     else:
         prefix = scheme.timestamp_prefix.encode()
         stamps = [item[len(prefix) :] for item in items if item.startswith(prefix)]

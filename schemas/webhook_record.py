@@ -16,7 +16,7 @@ def to_record(body: WebhookReceived) -> tuple[bytes, Headers]:
     headers: Headers = (
         (_WEBHOOK, body.webhook.encode()),
         (_SUBJECT, body.subject.encode()),
-        *((_HTTP + name, raw) for name, raw in body.headers),
+        *[(_HTTP + name, raw) for name, raw in body.headers],
     )
     if body.blob is not None:
         headers += ((_BLOB, msgspec.json.encode(body.blob)),)

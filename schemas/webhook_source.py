@@ -53,16 +53,24 @@ class Source:
     id_fields: tuple[str, ...] = ("event_id",)
     subject_fields: tuple[str, ...] = ()
     _needed: frozenset[str] = field(init=False, repr=False, compare=False)
+    _by_scheme: tuple[tuple[Scheme, tuple[Credential, ...]], ...] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         needed = {self.id_header.lower()}.union(*(scheme.headers() for scheme in self.schemes))
         object.__setattr__(self, "_needed", frozenset(needed))
+        by_scheme = tuple(
+            (scheme, tuple(c for c in self.credentials if c.scheme is scheme))
+            for scheme in self.schemes
+        )
+        object.__setattr__(self, "_by_scheme", by_scheme)
 
     def verify(self, headers: Headers, body: bytes, unix_seconds: float) -> Credential | Refusal:
         """Give the credential that signed the request, or the most telling reason against it."""
         refusal = Refusal.UNCONFIGURED
-        for scheme in self.schemes:
-            found = [c for c in self.credentials if c.scheme is scheme and c.active(unix_seconds)]
+        for scheme, credentials in self._by_scheme:
+            found = [c for c in credentials if c.active(unix_seconds)]
             if not found:
                 continue
             keys = [credential.key for credential in found]
@@ -127,7 +135,8 @@ def read_json(body: bytes) -> Any:
     content: Any = body
     try:
         for _ in range(_MOST_LAYERS):
-            if isinstance(content, bytes | str):
+            # A union would be made anew for each body.
+            if isinstance(content, (bytes, str)):
                 content = orjson.loads(content)
     except orjson.JSONDecodeError:
         return None
@@ -138,7 +147,7 @@ def _first(content: Any, paths: Iterable[str]) -> str:
     """Give the first id that stands under one of the paths, empty where none does."""
     for path in paths:
         value = content
-        for name in path.split("."):
+        for name in _names_of(path):
             value = value.get(name) if isinstance(value, dict) else None
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
@@ -155,6 +164,11 @@ def _header(headers: Headers, name: str) -> str:
         return ""
     # Every byte has its own letter in latin-1: two ids stay two.
     return values[0].decode("latin-1")
+
+
+@lru_cache(1024)
+def _names_of(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
 
 
 @lru_cache(1024)

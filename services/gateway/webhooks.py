@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import structlog
 from aiohttp import web
@@ -128,11 +129,17 @@ class Webhooks:
             await self._send(event_id, _by_reference(received, blob), traceparent)
 
     async def _send(self, event_id: str, received: WebhookReceived, traceparent: str) -> None:
-        moment = datetime.fromtimestamp(self._clock(), UTC)
+        moment = _moment(int(self._clock() * 1000))
         event = Event(event_id, self._parts.webhooks.event_source, moment, received, traceparent)
         value, headers = codec.encode(event)
         key = received.subject.encode()
         await self._parts.producer.send(Outgoing(WEBHOOKS_RECEIVED.name, key, value, headers))
+
+
+@lru_cache(16)
+def _moment(unix_ms: int) -> datetime:
+    """Read unix milliseconds, once for all the webhooks of each."""
+    return datetime.fromtimestamp(unix_ms / 1000, UTC)
 
 
 def _judged(
