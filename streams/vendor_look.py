@@ -76,14 +76,14 @@ class VendorLook:
             return None
 
     async def _at(self, vendor_job_id: str) -> Parked | None:
-        seen = await self._ask(self._parser.see(vendor_job_id))
+        seen = await self._see(vendor_job_id)
         if seen is None:
             return self._unknown("does not know the job that the webhook names")
         owner = await self._tables.read(lambda tx: self._owner(tx, seen))
         if owner is None:
             return self._unknown("made a job that is none of ours")
         job = owner.job
-        if job.attempt != owner.attempt or job.state not in OPEN:
+        if not _counts(owner, seen):
             if not owner.booked:
                 await self._book(owner, seen)
             return None
@@ -169,9 +169,25 @@ class VendorLook:
     def _unknown(self, what: str) -> Parked:
         return Parked(Code.WEBHOOK_UNKNOWN, f"{self._parser.name} {what}")
 
+    async def _see(self, vendor_job_id: str) -> VendorJob | None:
+        try:
+            return await self._ask(self._parser.see(vendor_job_id))
+        except PermanentError as error:
+            # It says nothing of the job, and a day of such answers would stop this processor.
+            raise LeftToTheSweepError(f"{error.code}: {error.message}") from error
+
     async def _ask(self, call: Awaitable[T]) -> T:
         """Wait for an answer; a vendor that is away is nobody's dead letter."""
         try:
             return await call
         except TransientError as error:
             raise LeftToTheSweepError(f"{error.code}: {error.message}") from error
+
+
+def _counts(owner: _Owner, seen: VendorJob) -> bool:
+    """Tell whether it says something of the job; a second one of its attempt may only serve it."""
+    job = owner.job
+    if job.attempt != owner.attempt or job.state not in OPEN:
+        return False
+    second = job.state is State.PARSE_QUEUED and job.vendor_job_id != seen.id
+    return not second or seen.state is VendorState.COMPLETED
