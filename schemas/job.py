@@ -199,7 +199,8 @@ def _fail(job: Job, body: ev.ParseFailed, clock: Clock) -> Moved:
 
 def _defer(job: Job, body: ev.ParseDeferred, clock: Clock) -> Moved:
     wait_ms = int(min(max(body.retry_after_seconds or 0, 0) * 1000, LONGEST_WAIT_MS))
-    return _to(replace(job, error_code=body.code), State.RETRY_WAIT, clock.now_ms + wait_ms)
+    after = replace(job, error_code=body.code, error_message=None)
+    return _to(after, State.RETRY_WAIT, clock.now_ms + wait_ms)
 
 
 def _retry(job: Job, _body: ev.RetryDue, clock: Clock) -> Moved:

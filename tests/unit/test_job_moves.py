@@ -176,6 +176,12 @@ def test_deferral_counts_nothing_and_waits_until_its_time() -> None:
     assert at_once.step_due_ms == NOW
 
 
+def test_a_deferral_leaves_no_word_of_an_earlier_failure() -> None:
+    before = job(State.PARSING, error_code="vendor_stuck", error_message="pending for 600 s")
+    after = moved(move(before, ev.ParseDeferred("job", "acme", 1, "circuit_open"), clock())).job
+    assert (after.error_code, after.error_message) == ("circuit_open", None)
+
+
 def test_retry_due_begins_the_next_attempt() -> None:
     outcome = moved(move(job(State.RETRY_WAIT, tries=2), ev.RetryDue("job", "acme", 1), clock()))
     assert (outcome.job.state, outcome.job.attempt, outcome.job.tries) == (State.UPLOADED, 2, 2)
