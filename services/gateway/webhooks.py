@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 
+import orjson
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -21,6 +22,7 @@ from services.gateway.address_limit import AddressLimit
 from services.gateway.answers import answer
 from services.gateway.parts import TRACEPARENT, Parts
 from services.gateway.problems import DisconnectedError, RefusedError
+from services.gateway.quick_answer import QuickAnswer
 from services.gateway.webhook_body import Room, check_coding, read_raw, webhook_limits
 from services.gateway.webhook_health import Tally, show_all
 from streams.blobs.base import webhook_key
@@ -71,7 +73,7 @@ class Webhooks:
             recorder.add(WEBHOOKS, source=source.name, outcome=outcome)
             tally.refuse(self._clock())
 
-        async def receive(request: web.Request) -> web.Response:
+        async def receive(request: web.Request) -> web.StreamResponse:
             try:
                 event_id = await self._take(request, source)
             except ParsewireError as error:
@@ -85,7 +87,7 @@ class Webhooks:
                 raise
             accepted.add()
             tally.accept(self._clock())
-            return answer(WebhookBody(event_id), status=202)
+            return QuickAnswer(202, orjson.dumps(WebhookBody(event_id)))
 
         return receive
 
