@@ -46,11 +46,9 @@ def derived_id(*parts: str | int) -> str:
 def _uuid5(namespace: bytes, name: str) -> str:
     """Do what uuid.uuid5 does, in a third of its time."""
     named = namespace + name.encode()
-    digest = bytearray(hashlib.sha1(named, usedforsecurity=False).digest()[:16])
-    digest[6] = digest[6] & 0x0F | 0x50
-    digest[8] = digest[8] & 0x3F | 0x80
-    text = digest.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    text = hashlib.sha1(named, usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(text[16], 16) & 3]
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
 
 
 def sibling_id(event_id: str, *parts: str) -> str:

@@ -51,21 +51,20 @@ class Observer:
             self._in_progress -= 1
         response.headers["traceparent"] = traceparent
         method = request.method if request.method in _METHODS else "other"
-        requests, seconds = self._series_of(method, _route_of(request), response.status)
+        key = (method, _route_of(request), response.status)
+        requests, seconds = self._series.get(key) or self._series_of(*key)
         seconds.observe(time.perf_counter() - started)
         requests.add()
         return response
 
     def _series_of(self, method: str, route: str, status: int) -> tuple[Series, Series]:
         """Give the request's counter and histogram; all three that name them are bounded."""
-        found = self._series.get((method, route, status))
-        if found is None:
-            of = self._recorder.series
-            found = (
-                of(HTTP_REQUESTS, method=method, route=route, status=str(status)),
-                of(HTTP_SECONDS, method=method, route=route),
-            )
-            self._series[method, route, status] = found
+        of = self._recorder.series
+        found = (
+            of(HTTP_REQUESTS, method=method, route=route, status=str(status)),
+            of(HTTP_SECONDS, method=method, route=route),
+        )
+        self._series[method, route, status] = found
         return found
 
 
