@@ -17,7 +17,7 @@ from schemas.events import ParseFailed, ParseQueued, ParseSucceeded, WebhookRece
 from schemas.ids import is_uuid
 from schemas.job import OPEN, Job, State
 from streams.artifact_pages import read_pages
-from streams.blobs.base import Blobs, result_key
+from streams.blobs.base import Blobs, elsewhere_key
 from streams.ends import succeeded
 from streams.foreign_words import clean
 from streams.jobs import from_row
@@ -105,7 +105,7 @@ class Artifacts:
         except PermanentError as error:
             return failed(job, error.code, error.message, transient=False, parser=self._parser)
         # It may be sent twice: what the first one's event names must not change under it.
-        key = result_key(job.tenant, job.id, job.attempt)
+        key = elsewhere_key(job.tenant, job.id, job.attempt)
         result = await self._blobs.put_first(key, content)
         return succeeded(job.id, job.tenant, job.attempt, result, parsed)
 

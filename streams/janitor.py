@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 
 import orjson
 import structlog
@@ -11,7 +12,7 @@ from schemas.errors import TransientError
 from schemas.ids import is_uuid
 from schemas.job import OPEN, State
 from schemas.topics import WEBHOOKS_RECEIVED
-from streams.blobs.base import Blobs, Stored, is_webhook_key
+from streams.blobs.base import Blobs, Stored, is_webhook_key, result_keys, source_key
 from streams.tables.base import Row, Tables, Transaction
 
 log = structlog.get_logger(__name__)
@@ -70,8 +71,8 @@ class Janitor:
 
     async def _keys_of(self, due: Row) -> list[str]:
         attempts = range(1, due["attempt"] + 1)
-        home = f"{due['tenant']}/{due['job_id']}"
-        return [f"{home}/source", *(f"{home}/{attempt}/result" for attempt in attempts)]
+        results = (result_keys(due["tenant"], due["job_id"], attempt) for attempt in attempts)
+        return [source_key(due["tenant"], due["job_id"]), *chain.from_iterable(results)]
 
     async def remove_orphans(self) -> int:
         """Remove the old blobs that no row names, and tell how many."""
@@ -102,7 +103,7 @@ class Janitor:
             keep |= {row["source_blob"], row["result_blob"]}
             if row["state"] in OPEN:
                 # A result of the attempt under way is kept before its row names it.
-                keep.add(row["source_blob"].replace("/source", f"/{row['attempt']}/result"))
+                keep |= set(result_keys(row["tenant"], row["id"], row["attempt"]))
         unnamed = [stored.key for stored in group if stored.key not in keep]
         for key in unnamed:
             await self._blobs.delete(key)

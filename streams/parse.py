@@ -21,7 +21,7 @@ from schemas.events import (
     StageTimed,
 )
 from schemas.topics import DOCUMENTS_UPLOADED, Topic
-from streams.blobs.base import Blobs, result_key
+from streams.blobs.base import Blobs, result_key, result_keys
 from streams.elsewhere import submit
 from streams.ends import deferred, failed, succeeded
 from streams.metrics import Recorder
@@ -100,16 +100,21 @@ class Parse:
 
     async def settle(self, offer: DocumentUploaded, end: Body | None, *, kept: bool) -> None:
         """Remove what lost attempts of this job left, or this one's result where it was lost."""
-        if not isinstance(end, ParseSucceeded) and (kept or end is not None):
-            # What ended otherwise kept nothing: what lies there came by a webhook before it.
+        job = offer.tenant, offer.job_id
+        if isinstance(end, ParseSucceeded) and kept:
+            lost = [key for n in range(1, offer.attempt) for key in result_keys(*job, n)]
+        elif isinstance(end, ParseSucceeded) or (end is None and not kept):
+            # Work that was cut off may have kept its result a moment before. What came from
+            # elsewhere stays: that may be the result of the job.
+            lost = [result_key(*job, offer.attempt)]
+        else:
             return
-        # Work that was cut off may have kept its result a moment before.
-        for attempt in range(1, offer.attempt) if kept else [offer.attempt]:
+        for key in lost:
             try:
-                await self._blobs.delete(result_key(offer.tenant, offer.job_id, attempt))
+                await self._blobs.delete(key)
             except TransientError as error:
                 # The janitor removes what no row names.
-                log.warning("blob_not_removed", attempt=attempt, error=error.message)
+                log.warning("blob_not_removed", key=key, error=error.message)
 
     async def _serve(
         self, offer: DocumentUploaded, traceparent: str | None, intend: Intend

@@ -10,7 +10,7 @@ import structlog
 from schemas.errors import Code, PermanentError, TransientError
 from schemas.events import BlobRef, ParseFailed, ParseQueued, ParseSucceeded
 from schemas.job import OPEN, Job, State
-from streams.blobs.base import Blobs, result_key
+from streams.blobs.base import Blobs, elsewhere_key
 from streams.ends import succeeded
 from streams.jobs import from_row
 from streams.metrics import Recorder
@@ -130,7 +130,7 @@ class VendorLook:
     async def _keep(self, job: Job, parsed: Parsed) -> BlobRef:
         content = await asyncio.to_thread(encode, parsed)
         # Somebody else may fetch the same job: what its event names must not change under it.
-        return await self._blobs.put_first(result_key(job.tenant, job.id, job.attempt), content)
+        return await self._blobs.put_first(elsewhere_key(job.tenant, job.id, job.attempt), content)
 
     async def _say(
         self, tx: Transaction, job: Job, seen: VendorJob, end: ParseSucceeded | ParseFailed

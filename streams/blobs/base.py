@@ -25,8 +25,18 @@ def source_key(tenant: str, job_id: str) -> str:
 
 
 def result_key(tenant: str, job_id: str, attempt: int) -> str:
-    """Name the result of one attempt."""
+    """Name the result that an attempt's worker made."""
     return f"{tenant}/{job_id}/{attempt}/result"
+
+
+def elsewhere_key(tenant: str, job_id: str, attempt: int) -> str:
+    """Name the result that came from elsewhere, which may be late: no worker's is touched by it."""
+    return f"{tenant}/{job_id}/{attempt}/elsewhere"
+
+
+def result_keys(tenant: str, job_id: str, attempt: int) -> tuple[str, ...]:
+    """Name every result that one attempt may have."""
+    return result_key(tenant, job_id, attempt), elsewhere_key(tenant, job_id, attempt)
 
 
 def webhook_key(event_id: str) -> str:

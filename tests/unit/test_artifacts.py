@@ -11,7 +11,7 @@ import pytest_asyncio
 from schemas import events as ev
 from schemas.job import State
 from streams.artifacts import Artifacts
-from streams.blobs.base import result_key, webhook_key
+from streams.blobs.base import elsewhere_key, webhook_key
 from streams.blobs.disk import DiskBlobs
 from streams.callbacks import Callbacks
 from streams.parsers.base import Page
@@ -101,7 +101,7 @@ async def test_a_result_is_kept_said_and_settled_at_no_cost(room: Room) -> None:
         "inkling 2.1",
         1,
     )
-    assert end.result.key == result_key("acme", room.job_id, 1)
+    assert end.result.key == elsewhere_key("acme", room.job_id, 1)
     kept = decode(await room.blobs.read(end.result))
     assert kept.pages == (Page(1, "# Hello", "# Hello"),)
     await fold_events(room.desk, end)
@@ -183,7 +183,7 @@ async def test_a_result_without_use_fails_for_good(room: Room, artifacts: Any, c
     assert await room.tell(artifacts=artifacts) is None
     end = await room.end()
     assert (end.code, end.transient, end.parser) == (code, False, "callback")
-    assert not await room.blobs.exists(result_key("acme", room.job_id, 1))
+    assert not await room.blobs.exists(elsewhere_key("acme", room.job_id, 1))
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ async def test_a_late_one_changes_nothing(room: Room) -> None:
     for status in ("parsed", "failed", "processing"):
         assert await room.tell(status, correlation_id="1") is None
     assert room.said() == []
-    assert not await room.blobs.exists(result_key("acme", room.job_id, 1))
+    assert not await room.blobs.exists(elsewhere_key("acme", room.job_id, 1))
     await fold_events(room.desk, ev.CancelRequested(room.job_id, "acme", 2))
     room.said()
     assert await room.tell(correlation_id="2") is None

@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from schemas import events as ev
 from schemas.ids import uuid7
-from streams.blobs.base import result_key, source_key, webhook_key
+from streams.blobs.base import elsewhere_key, result_key, source_key, webhook_key
 from streams.blobs.disk import DiskBlobs
 from streams.gauges import Gauges
 from streams.janitor import Janitor
@@ -33,6 +33,7 @@ async def test_a_deleted_jobs_blobs_are_erased_and_its_timer_goes(
     for one in (job, other):
         await blobs.put(source_key("acme", one.id), b"source")
         await blobs.put(result_key("acme", one.id, 1), b"result")
+    await blobs.put(elsewhere_key("acme", job.id, 1), b"late")
     await fold_events(desk, ev.DeleteRequested(job.id, "acme", 1))
     janitor = Janitor(desk.tables, blobs)
     assert await janitor.erase_deleted() == 1
@@ -60,11 +61,12 @@ async def test_the_result_of_a_cancelled_job_is_removed_and_its_document_kept(
     blobs = DiskBlobs(tmp_path / "blobs")
     cancelled, at_work = (await desk.upload(1)).job, (await desk.upload(2)).job
     named = {source_key("acme", job.id) for job in (cancelled, at_work)}
-    named.add(result_key("acme", at_work.id, 1))
-    for key in named | {result_key("acme", cancelled.id, 1)}:
+    named |= {result_key("acme", at_work.id, 1), elsewhere_key("acme", at_work.id, 1)}
+    lost = {result_key("acme", cancelled.id, 1), elsewhere_key("acme", cancelled.id, 1)}
+    for key in named | lost:
         await blobs.put(key, b"x")
     await fold_events(desk, ev.CancelRequested(cancelled.id, "acme", 1))
-    assert await Janitor(desk.tables, blobs, orphan_seconds=-1).remove_orphans() == 1
+    assert await Janitor(desk.tables, blobs, orphan_seconds=-1).remove_orphans() == 2
     assert await keys(blobs) == named
 
 

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from schemas import events as ev
 from schemas.errors import Code, ParsewireError, PermanentError, TransientError
-from streams.blobs.base import result_key, source_key
+from streams.blobs.base import elsewhere_key, result_key, source_key
 from streams.blobs.disk import DiskBlobs
 from streams.metrics import Recorder
 from streams.parse import Parse
@@ -144,9 +144,28 @@ async def test_a_kept_result_outlives_those_of_lost_attempts(room: Room) -> None
     assert not await room.blobs.exists(result_key("acme", "job", 2))
 
 
-async def test_a_result_that_came_before_the_submission_was_answered_stays(room: Room) -> None:
-    key = result_key("acme", "job", 1)
-    await room.blobs.put_first(key, b"came by a webhook")
-    late = ev.ParseQueued("job", "acme", 1, "llamaparse", "pjb-1")
-    await room.parse.settle(await room.offer(), late, kept=False)
-    assert await room.blobs.exists(key)
+@pytest.mark.parametrize(
+    "end",
+    [
+        ev.ParseQueued("job", "acme", 1, "llamaparse", "pjb-1"),
+        ev.ParseSucceeded("job", "acme", 1, ev.BlobRef("k", "a" * 64, 1), "scripted", "7", 1),
+        ev.ParseFailed("job", "acme", 1, "parse_timeout", "m", transient=True),
+        None,
+    ],
+)
+async def test_a_result_that_came_from_elsewhere_meanwhile_stays(
+    room: Room, end: ev.Body | None
+) -> None:
+    """As of a service that refused a document, and parsed it all the same."""
+    theirs = await room.blobs.put_first(elsewhere_key("acme", "job", 1), b"came by a webhook")
+    ours = await room.parse.work(await room.offer(), TRACE, no_intent)
+    assert isinstance(ours, ev.ParseSucceeded)
+    await room.parse.settle(await room.offer(), end, kept=False)
+    assert await room.blobs.read(theirs) == b"came by a webhook"
+
+
+async def test_what_came_late_for_an_earlier_attempt_is_removed(room: Room) -> None:
+    late = [await room.blobs.put_first(elsewhere_key("acme", "job", n), b"late") for n in (1, 2)]
+    end = await room.parse.work(await room.offer(2), TRACE, no_intent)
+    await room.parse.settle(await room.offer(2), end, kept=True)
+    assert [await room.blobs.exists(blob.key) for blob in late] == [False, True]

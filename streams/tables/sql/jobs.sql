@@ -127,5 +127,5 @@ WHERE kind = 'step' AND due_ms > :now_ms
 AND job_id IN (SELECT id FROM jobs WHERE state = 'uploaded');
 
 -- name: named_blobs
-SELECT id, source_blob, result_blob, attempt, state FROM jobs
+SELECT id, tenant, source_blob, result_blob, attempt, state FROM jobs
 WHERE id IN (SELECT value FROM json_each(:ids));
