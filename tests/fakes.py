@@ -277,6 +277,8 @@ class FakeRemote:
         self.during: dict[str, Callable[[], Awaitable[object]]] = {}
         """By operation: what happens before it is answered."""
         self.calls: list[tuple[str, str]] = []
+        self.answers = VendorState.PENDING
+        """How a submission finds its job."""
 
     def add(
         self, vendor_job_id: str, state: VendorState = VendorState.PENDING, **more: object
@@ -301,7 +303,8 @@ class FakeRemote:
     async def submit(self, document: Document, file_id: str) -> VendorJob:
         vendor_job_id = f"{document.job_id}-{document.attempt}"
         await self._called("submit", file_id)
-        self.add(vendor_job_id, job_id=document.job_id, attempt=document.attempt)
+        known = {"job_id": document.job_id, "attempt": document.attempt}
+        self.add(vendor_job_id, self.answers, **known)
         return self.jobs[vendor_job_id]
 
     async def look(self, vendor_job_ids: Sequence[str]) -> Mapping[str, VendorJob]:

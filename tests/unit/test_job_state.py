@@ -1,6 +1,7 @@
 """The job_state fold on its ground: effects once, positions with them, dead letters."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from streams.fold import FoldGround
 from streams.job_state import JobState
 from streams.processor import PositionLostError, ProcessorStoppedError
 from streams.tables.base import Transaction
-from tests.harness import NOW, TIMINGS, Desk, event_of, open_desk, record_of
+from tests.harness import NOW, TIMINGS, Desk, event_of, fold_events, open_desk, record_of
 
 P0 = Partition("jobs.events", 0)
 RESULT = ev.BlobRef("acme/j/1/result", "b" * 64, 5)
@@ -227,6 +228,82 @@ async def test_counts_follow_every_move(desk: Desk) -> None:
     cancel = event_of(ev.CancelRequested(second.id, "acme", 1))
     await ground.handle(batch(cancel, start=1))
     assert await _counts(desk) == {"complete": 1, "cancelled": 1}
+
+
+async def test_every_job_elsewhere_is_booked_although_its_event_is_ignored(desk: Desk) -> None:
+    job = (await desk.upload()).job
+    gone = ev.CancelRequested(job.id, "acme", 1)
+    late = ev.ParseQueued(job.id, "acme", 1, "llamaparse", "v1")
+    stranger = ev.ParseQueued("0190a5a6-0000-7000-8000-000000000001", "acme", 1, "llamaparse", "v2")
+    await fold_events(desk, gone, late, stranger)
+    assert (await desk.job(job.id)).state is State.CANCELLED
+    assert (await desk.history(job.id))[-1] == ("ParseQueued", None, None)
+    assert await _booked(desk, job.id) == [("v1", 1, NOW)]
+    assert await _booked(desk, stranger.job_id) == []
+    assert await _settled_next(desk) == [job.id]
+
+
+async def test_a_job_elsewhere_is_booked_once(desk: Desk) -> None:
+    job = (await desk.upload()).job
+    queued = ev.ParseQueued(job.id, "acme", 1, "llamaparse", "v1")
+    await fold_events(desk, queued)
+    desk.clock.pass_ms(500)
+    await fold_events(desk, queued)
+    assert await _booked(desk, job.id) == [("v1", 1, NOW)]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        ended("JOB"),
+        ev.ParseFailed("JOB", "acme", 1, "vendor_stuck", "m", transient=True),
+        ev.ParseDeferred("JOB", "acme", 1, "shutdown"),
+        ev.CancelRequested("JOB", "acme", 1),
+        ev.DeleteRequested("JOB", "acme", 1),
+    ],
+    ids=lambda body: type(body).__name__,
+)
+async def test_a_bill_is_asked_for_soon_after_its_job_left_there(
+    desk: Desk, end: ev.JobInput
+) -> None:
+    job = (await desk.upload()).job
+    await fold_events(desk, ev.ParseQueued(job.id, "acme", 1, "llamaparse", "v1"))
+    desk.clock.pass_ms(3_600_000)
+    assert await _settled_next(desk) == []
+    await fold_events(desk, replace(end, job_id=job.id))
+    desk.clock.pass_ms(9_999)
+    assert await _settled_next(desk) == []
+    desk.clock.pass_ms(1)
+    assert await _settled_next(desk) == [job.id]
+
+
+async def test_no_bill_is_asked_for_where_nothing_was_elsewhere(desk: Desk) -> None:
+    job = (await desk.upload()).job
+    await fold_events(desk, ev.ParseStarted(job.id, "acme", 1, "w"), ended(job.id))
+    desk.clock.pass_ms(3_600_000)
+    assert await _settled_next(desk) == []
+
+
+async def test_a_bill_is_asked_for_at_the_earlier_of_two_times(desk: Desk) -> None:
+    job = (await desk.upload()).job
+    queued = ev.ParseQueued(job.id, "acme", 1, "llamaparse", "v1")
+    second = ev.ParseQueued(job.id, "acme", 1, "llamaparse", "v2")
+    await fold_events(desk, queued, ended(job.id))
+    assert await _settled_next(desk) == []
+    await fold_events(desk, second)
+    assert await _settled_next(desk) == [job.id]
+    await fold_events(desk, ev.DeleteRequested(job.id, "acme", 1))
+    assert await _settled_next(desk) == [job.id]
+
+
+async def _booked(desk: Desk, job_id: str) -> list[tuple[str, int, int]]:
+    """Give (id there, attempt, since when) of a job's vendor jobs."""
+    rows = await desk.rows("vendor.of_job", job_id=job_id)
+    return [(row["vendor_job_id"], row["attempt"], row["queued_ms"]) for row in rows]
+
+
+async def _settled_next(desk: Desk) -> list[str]:
+    return [row["id"] for row in await desk.rows("vendor.due_settles", most=9)]
 
 
 async def _counts(desk: Desk) -> dict[str, int]:
