@@ -82,7 +82,7 @@ class ByteBudget:
 
 
 class KafkaProducer:
-    """Sends records and waits for the acknowledgement of all in-sync replicas."""
+    """Sends records and waits for the acknowledgement of all in-sync replicas; of one loop."""
 
     def __init__(
         self, client: Any, *, topic_prefix: str, send_timeout_seconds: float, budget: ByteBudget
@@ -91,6 +91,8 @@ class KafkaProducer:
         self._prefix = topic_prefix
         self._timeout = send_timeout_seconds
         self._budget = budget
+        # To ask for the running loop is a call of the system, each time (Python 3.11).
+        self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines()
         self._lanes: dict[str, list[Lane]] = {}
 
@@ -103,15 +105,14 @@ class KafkaProducer:
         size = record_bytes(record)
         if size > MAX_RECORD_BYTES:
             raise _too_large(record, f"{size} bytes, more than {MAX_RECORD_BYTES}")
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout
+        deadline = self._loop.time() + self._timeout
         try:
             if not self._budget.take_at_once(size):
                 async with asyncio.timeout_at(deadline):
                     await self._budget.take(size)
             try:
                 lane = self._lane_of(record) or await self._first_lane_of(record, deadline)
-                outcome: Outcome = loop.create_future()
+                outcome: Outcome = self._loop.create_future()
                 self._deadlines.watch(outcome, deadline)
                 failure = await lane.send(record, outcome)
             finally:
