@@ -44,7 +44,10 @@ Step = Callable[["Side", str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a document ended: the states it went through with their codes, and who was asked."""
+    """How a document ended: the states it went through with their codes, who was asked, the price.
+
+    `bills` has an entry for each job there: how it was settled, and its credits.
+    """
 
     way: str
     parser: str | None
@@ -142,7 +145,8 @@ class Side:
         self.cloud.heal()
         creates = [c for c in self.cloud.calls[calls:] if c.operation == "create"]
         bills = self.fleet.sql(
-            f"SELECT outcome FROM vendor_jobs WHERE job_id = '{job_id}' ORDER BY attempt"
+            "SELECT outcome || coalesce(' ' || CAST(credits AS INTEGER), '') FROM vendor_jobs"
+            f" WHERE job_id = '{job_id}' ORDER BY attempt"
         )
         ended = Ended(
             await self._way(job_id),

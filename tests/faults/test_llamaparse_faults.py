@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import pytest_asyncio
@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
-STRAIGHT = Ended("uploaded parse_queued complete", "llamaparse", 1, ("billed",))
+STRAIGHT = Ended("uploaded parse_queued complete", "llamaparse", 1, ("billed 3",))
 HERE = Ended("uploaded complete", "liteparse", 1)
 NOT_EVEN_ASKED = Ended("uploaded complete", "liteparse", 0)
 TAKEN = (202,)
@@ -50,13 +50,13 @@ class Row:
 def again(code: str, *bills: str, creates: int = 2, circuit: str | None = None) -> Ended:
     """Put off or failed once by this code before it was queued, then straight."""
     way = f"uploaded retry_wait({code}) uploaded parse_queued complete"
-    return Ended(way, "llamaparse", creates, (*bills, "billed"), circuit)
+    return Ended(way, "llamaparse", creates, (*bills, "billed 3"), circuit)
 
 
 def failed_there(code: str, *bills: str) -> Ended:
     """Failed once after it was queued, then straight."""
     way = f"uploaded parse_queued retry_wait({code}) uploaded parse_queued complete"
-    return Ended(way, "llamaparse", 2, (*bills, "billed"))
+    return Ended(way, "llamaparse", 2, (*bills, "billed 3"))
 
 
 def then_here(code: str, *bills: str) -> Ended:
@@ -195,12 +195,17 @@ TABLE = {
     ),
     "some pages": Row(
         Wrong(plan=Plan(failed_pages={2: "unreadable"}), pages=3),
-        STRAIGHT,
-        STRAIGHT,
+        replace(STRAIGHT, bills=("billed 9",)),
+        replace(STRAIGHT, bills=("billed 9",)),
         TAKEN,
         warnings=("page_failed:2:unreadable",),
     ),
-    "cached": Row(Wrong(twice=True), STRAIGHT, STRAIGHT, TAKEN),
+    "cached": Row(
+        Wrong(twice=True),
+        replace(STRAIGHT, bills=("billed 0",)),
+        replace(STRAIGHT, bills=("billed 0",)),
+        TAKEN,
+    ),
     "late bill": Row(Wrong(there=finish_unbilled), STRAIGHT, STRAIGHT, TAKEN),
 }
 
