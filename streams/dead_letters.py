@@ -15,10 +15,10 @@ _REASON_CHARACTERS = 2_000
 
 async def bury(
     tx: Transaction, processor: str, cluster_id: str, record: Record, code: Code, reason: str
-) -> None:
-    """Keep the record untouched, with why, where from and when; once per origin."""
+) -> bool:
+    """Keep the record untouched, with why, where from and when; tell whether it was not there."""
     headers = [[name, None if raw is None else raw.hex()] for name, raw in record.headers]
-    await tx.run(
+    new = await tx.run(
         "positions.bury",
         processor=processor,
         cluster_id=cluster_id,
@@ -32,6 +32,7 @@ async def bury(
         code=code.value,
         reason=reason[:_REASON_CHARACTERS],
     )
+    return new > 0
 
 
 class DeadLetterLimit:

@@ -92,8 +92,9 @@ class ListenerGround:
             if not isinstance(error, codec.CodecError):
                 log.exception("record_failed", processor=self.name)
             await self._limit.stop_at_limit()
-            await self._bury(record, Code.POISON_EVENT, str(error) or repr(error))
-            self._limit.note(dead=True)
+            # A record comes again while another one's trouble lasts; it is dead once.
+            if await self._bury(record, Code.POISON_EVENT, str(error) or repr(error)):
+                self._limit.note(dead=True)
             return
         if parked is not None:
             await self._bury(record, parked.code, parked.reason)
@@ -101,7 +102,7 @@ class ListenerGround:
         outcome = "parked" if parked is not None else "applied"
         self._recorder.add(PROCESSED, processor=self.name, outcome=outcome)
 
-    async def _bury(self, record: Record, code: Code, reason: str) -> None:
-        await self._tables.write(
+    async def _bury(self, record: Record, code: Code, reason: str) -> bool:
+        return await self._tables.write(
             lambda tx: bury(tx, self.name, self._cluster_id, record, code, reason)
         )

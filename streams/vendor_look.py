@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import structlog
 
-from schemas.errors import Code, PermanentError, TransientError
+from schemas.errors import Code, ParsewireError, PermanentError, TransientError
 from schemas.events import BlobRef, ParseFailed, ParseQueued, ParseSucceeded
 from schemas.job import OPEN, Job, State
 from streams.blobs.base import Blobs, elsewhere_key
@@ -27,7 +26,10 @@ log = structlog.get_logger(__name__)
 
 _SOURCE = "callbacks"
 
-T = TypeVar("T")
+_FETCHED_WITHIN_MS = 4 * 3_600_000
+_OF_THE_RESULT = frozenset({Code.VENDOR_LOST, Code.VENDOR_FAILED, Code.PARSE_TIMEOUT})
+"""Trouble that may be this result's alone: after hours of it, its job is not kept waiting."""
+_FETCH_SHARE = 0.8
 
 
 class LeftToTheSweepError(Exception):
@@ -36,11 +38,12 @@ class LeftToTheSweepError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """Our job, the attempt that made the vendor's job, and whether that is booked."""
+    """Our job, the attempt that made the vendor's job, whether that is booked, and its age."""
 
     job: Job
     attempt: int
     booked: bool
+    age_ms: int
 
 
 class VendorLook:
@@ -91,12 +94,15 @@ class VendorLook:
             if job.state is not State.PARSE_QUEUED:
                 await self._book(owner, seen)
             return None
-        end = await self._end(job, seen)
-        await self._tables.write(lambda tx: self._say(tx, job, seen, end))
+        end = await self._end(owner, seen)
+        counts = await self._tables.write(lambda tx: self._say(tx, job, seen, end))
+        if isinstance(end, ParseSucceeded) and not counts:
+            # Its job was moved on, and what was erased with it must not lie here again.
+            await self._blobs.delete(end.result.key)
         return None
 
-    async def _end(self, job: Job, seen: VendorJob) -> ParseSucceeded | ParseFailed:
-        name = self._parser.name
+    async def _end(self, owner: _Owner, seen: VendorJob) -> ParseSucceeded | ParseFailed:
+        job, name = owner.job, self._parser.name
         if seen.state is VendorState.CANCELLED:
             why = "somebody cancelled the job there"
             return failed(job, Code.VENDOR_CANCELLED, why, transient=True, parser=name)
@@ -110,6 +116,10 @@ class VendorLook:
             parsed = await self._fetch(job, seen)
         except PermanentError as error:
             return failed(job, error.code, error.message, transient=False, parser=name)
+        except TransientError as error:
+            if error.code not in _OF_THE_RESULT or owner.age_ms <= _FETCHED_WITHIN_MS:
+                raise _left(error) from error
+            return failed(job, error.code, error.message, transient=True, parser=name)
         result = await self._keep(job, parsed)
         return succeeded(job.id, job.tenant, job.attempt, result, parsed)
 
@@ -123,9 +133,17 @@ class VendorLook:
             tenant=job.tenant,
             traceparent=job.traceparent,
         ) as call:
-            parsed = await self._ask(self._parser.fetch(seen.id))
+            parsed = await self._within_its_time(self._parser.fetch(seen.id))
             call.pages = len(parsed.pages)
         return parsed
+
+    async def _within_its_time(self, fetching: Awaitable[Parsed]) -> Parsed:
+        try:
+            async with asyncio.timeout(self._seconds * _FETCH_SHARE):
+                return await fetching
+        except TimeoutError:
+            why = f"the result did not come in {self._seconds * _FETCH_SHARE:g} s"
+            raise TransientError(Code.PARSE_TIMEOUT, why) from None
 
     async def _keep(self, job: Job, parsed: Parsed) -> BlobRef:
         content = await asyncio.to_thread(encode, parsed)
@@ -134,7 +152,8 @@ class VendorLook:
 
     async def _say(
         self, tx: Transaction, job: Job, seen: VendorJob, end: ParseSucceeded | ParseFailed
-    ) -> None:
+    ) -> bool:
+        """Say the end, and tell whether the job may still come to it, or came to it already."""
         named = {"parser": self._parser.name, "vendor_job_id": seen.id}
         said: list[ParseQueued | ParseSucceeded | ParseFailed] = [end]
         if job.state is not State.PARSE_QUEUED:
@@ -144,6 +163,8 @@ class VendorLook:
         await tx.run("vendor.book", job_id=job.id, attempt=job.attempt, **named)
         if seen.credits is not None:
             await tx.run("vendor.settle", outcome="billed", credits=seen.credits, **named)
+        row = await tx.one("jobs.by_id", id=job.id)
+        return row is not None and _may_end(from_row(row), end)
 
     async def _book(self, owner: _Owner, seen: VendorJob) -> None:
         """Say whose the job there is: for the bill, and to have it stopped if nobody wants it."""
@@ -164,24 +185,29 @@ class VendorLook:
         row = await tx.one("jobs.by_id", id=job_id) if job_id is not None else None
         if row is None or attempt is None:
             return None
-        return _Owner(from_row(row), attempt, booked is not None)
+        job = from_row(row)
+        since_ms = job.updated_ms if booked is None else booked["queued_ms"]
+        return _Owner(job, attempt, booked is not None, tx.now_ms - since_ms)
 
     def _unknown(self, what: str) -> Parked:
         return Parked(Code.WEBHOOK_UNKNOWN, f"{self._parser.name} {what}")
 
     async def _see(self, vendor_job_id: str) -> VendorJob | None:
         try:
-            return await self._ask(self._parser.see(vendor_job_id))
-        except PermanentError as error:
+            return await self._parser.see(vendor_job_id)
+        except (TransientError, PermanentError) as error:
             # It says nothing of the job, and a day of such answers would stop this processor.
-            raise LeftToTheSweepError(f"{error.code}: {error.message}") from error
+            raise _left(error) from error
 
-    async def _ask(self, call: Awaitable[T]) -> T:
-        """Wait for an answer; a vendor that is away is nobody's dead letter."""
-        try:
-            return await call
-        except TransientError as error:
-            raise LeftToTheSweepError(f"{error.code}: {error.message}") from error
+
+def _left(error: ParsewireError) -> LeftToTheSweepError:
+    return LeftToTheSweepError(f"{error.code}: {error.message}")
+
+
+def _may_end(job: Job, end: ParseSucceeded | ParseFailed) -> bool:
+    if job.attempt == end.attempt and job.state in OPEN:
+        return True
+    return isinstance(end, ParseSucceeded) and job.result is not None and job.result == end.result
 
 
 def _counts(owner: _Owner, seen: VendorJob) -> bool:

@@ -21,6 +21,7 @@ _LISTED_MS = 60_000
 _FAILED_JOBS_BILL_MS = 3_600_000
 _BILL_MS = 24 * 3_600_000
 """Bills arrive late; one that has not come after a day never does."""
+_FORGET_MS = 7 * _BILL_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +139,19 @@ class VendorSettle:
         try:
             if not vendor_job.settled and not await self._ask(parser, vendor_job):
                 return False
-            if self._forget:
-                await parser.forget(vendor_job.vendor_job_id)
-                await self._note_forgotten(vendor_job)
         except (TransientError, PermanentError) as error:
             log.info("vendor_job_not_settled", parser=parser.name, error=error.message)
             return False
+        return not self._forget or await self._forgotten(parser, vendor_job)
+
+    async def _forgotten(self, parser: RemoteParser, vendor_job: Unsettled) -> bool:
+        """Have it deleted there; what a parser will not delete in a week is left to it."""
+        try:
+            await parser.forget(vendor_job.vendor_job_id)
+            await self._note_forgotten(vendor_job)
+        except (TransientError, PermanentError) as error:
+            log.info("vendor_job_not_forgotten", parser=parser.name, error=error.message)
+            return vendor_job.age_ms > _FORGET_MS
         return True
 
     async def _ask(self, parser: RemoteParser, vendor_job: Unsettled) -> bool:

@@ -211,6 +211,16 @@ async def test_too_many_failures_stop_it_until_somebody_has_looked(bench: Bench)
     assert await bench.limit.is_stopped()
 
 
+async def test_one_failure_counts_once_however_often_it_comes_again(bench: Bench) -> None:
+    bench.script.fails("a1", ZeroDivisionError())
+    bench.script.fails("b1", TABLES_AWAY)
+    for _ in range(5):
+        with pytest.raises(TransientError):
+            await bench.handle("a1", "b1")
+    assert len(await bench.letters()) == 1
+    assert not await bench.limit.is_stopped()
+
+
 async def test_it_takes_as_many_as_it_has_slots_and_holds_nothing(bench: Bench) -> None:
     assert bench.ground.room() == 7
     assert await bench.ground.positions(frozenset({P0})) == {}

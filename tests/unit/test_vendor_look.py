@@ -12,6 +12,7 @@ from schemas.errors import Code, PermanentError, TransientError
 from schemas.events import Event
 from schemas.job import Job, State
 from streams.blobs.disk import DiskBlobs
+from streams.janitor import Janitor
 from streams.parsers.base import VendorState
 from streams.processor import Parked
 from streams.results import decode
@@ -208,6 +209,47 @@ async def test_a_vendor_without_an_answer_is_left_to_the_sweep(
     assert await room.desk.untimed() == 0
 
 
+async def test_a_fetch_without_an_answer_is_measured_by_its_trouble(room: Room) -> None:
+    job = await queue(room.desk)
+    room.parser.add("v1", VendorState.COMPLETED, job_id=job.id, attempt=1)
+    room.parser.failures["fetch"] = AWAY
+    assert await room.at() == []
+    assert room.heard.calls == [("fetch", "parser_unavailable", 0)]
+
+
+@pytest.mark.parametrize("code", [Code.VENDOR_LOST, Code.VENDOR_FAILED, Code.PARSE_TIMEOUT])
+async def test_a_result_that_is_not_to_be_had_for_hours_is_given_up(room: Room, code: Code) -> None:
+    job = await queue(room.desk)
+    room.parser.add("v1", VendorState.COMPLETED, job_id=job.id, attempt=1)
+    room.parser.failures["fetch"] = TransientError(code, "no result")
+    room.desk.clock.pass_ms(4 * 3_600_000)
+    assert await room.at() == []
+    room.desk.clock.pass_ms(1)
+    assert await room.at() == [failed(job, code.value, "no result", transient=True)]
+
+
+async def test_a_result_that_takes_too_long_for_hours_is_given_up(room: Room) -> None:
+    job = await queue(room.desk)
+    room.parser.add("v1", VendorState.COMPLETED, job_id=job.id, attempt=1)
+    room.parser.during["fetch"] = asyncio.Event().wait
+    room.look = room.look_of(0.05)
+    assert await room.at() == []
+    room.desk.clock.pass_ms(4 * 3_600_000 + 1)
+    (end,) = await room.at()
+    assert isinstance(end, ev.ParseFailed)
+    assert (end.code, end.transient) == ("parse_timeout", True)
+
+
+async def test_no_result_is_given_up_because_the_vendor_is_away(room: Room) -> None:
+    job = await queue(room.desk)
+    room.parser.add("v1", VendorState.COMPLETED, job_id=job.id, attempt=1)
+    room.parser.failures["fetch"] = AWAY
+    room.desk.clock.pass_ms(48 * 3_600_000)
+    assert await room.at() == []
+    room.parser.failures.clear()
+    assert [type(body).__name__ for body in await room.at()] == ["ParseSucceeded"]
+
+
 async def test_a_vendor_that_answers_too_slowly_is_left_to_the_sweep(room: Room) -> None:
     await queue(room.desk)
     room.look = room.look_of(0.01)
@@ -394,3 +436,32 @@ async def test_a_job_that_moves_while_its_result_is_fetched_stays_where_it_is(ro
     await fold_events(room.desk, *await room.at())
     assert (await room.desk.job(job.id)).state is State.CANCELLED
     assert (await room.desk.history(job.id))[-1] == ("ParseSucceeded", None, None)
+
+
+async def test_a_result_that_comes_after_its_job_was_erased_is_not_left_behind(room: Room) -> None:
+    job = await queue(room.desk)
+    room.parser.add("v1", VendorState.COMPLETED, job_id=job.id, attempt=1)
+    janitor = Janitor(room.desk.tables, room.blobs)
+
+    async def erase() -> None:
+        await fold_events(room.desk, ev.DeleteRequested(job.id, "acme", 1))
+        assert await janitor.erase_deleted() == 1
+
+    room.parser.during["fetch"] = erase
+    await room.at()
+    assert [stored async for stored in room.blobs.list_all()] == []
+
+
+async def test_a_second_fetch_leaves_the_result_of_the_first(room: Room) -> None:
+    job = await queue(room.desk)
+    room.parser.add("v1", VendorState.COMPLETED, job_id=job.id, attempt=1)
+
+    async def another_looks() -> None:
+        room.parser.during.clear()
+        await fold_events(room.desk, *await room.at())
+
+    room.parser.during["fetch"] = another_looks
+    await room.at()
+    after = await room.desk.job(job.id)
+    assert after.result is not None
+    assert len(decode(await room.blobs.read(after.result)).pages) == 2

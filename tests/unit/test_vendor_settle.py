@@ -208,6 +208,19 @@ async def test_one_whose_bill_came_with_its_result_is_only_forgotten(
     assert await timed(desk) == []
 
 
+async def test_one_that_cannot_be_forgotten_there_is_left_after_a_week(
+    desk: Desk, parser: FakeRemote
+) -> None:
+    job, settle = await complete(desk), settle_of(desk, parser, forget=True)
+    parser.add("v1", VendorState.COMPLETED, credits=3.0)
+    parser.failures["forget"] = PermanentError(Code.VENDOR_REFUSED, "405")
+    await tick(desk, settle, 7 * DAY_MS)
+    assert await timed(desk) == [job.id]
+    await tick(desk, settle, HOUR_MS)
+    assert await lines(desk, job) == [("v1", "billed", 3.0, 1)]
+    assert await timed(desk) == []
+
+
 async def test_all_attempts_of_a_job_are_settled_before_its_timer_goes(
     desk: Desk, parser: FakeRemote
 ) -> None:
