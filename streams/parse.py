@@ -142,6 +142,8 @@ class Parse:
                 local = await self._routes.fall_back(document, route, error.code)
                 if local is None:
                     raise
+                if _cut_off():
+                    raise asyncio.CancelledError from error
                 log.info("fell_back", code=error.code.value, parser=local.parser.name)
                 route, serving.parser = local, local.parser.name
         return await self._parse(serving, document, route.parser)
@@ -193,6 +195,12 @@ def _document(offer: DocumentUploaded, path: Path) -> Document:
         media_type=offer.media_type,
         options=offer.options,
     )
+
+
+def _cut_off() -> bool:
+    """Tell whether the work was cancelled while its submission could not be."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _outcome(end: Body | None) -> str:

@@ -1,5 +1,6 @@
 """The parse reactor's way elsewhere: what each end of a submission becomes, and who stands in."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -203,3 +204,22 @@ async def test_the_mode_of_the_job_itself_goes_first(room: Elsewhere) -> None:
     end = await room.parse.work(offer, TRACE, room.intend)
     assert isinstance(end, ev.ParseSucceeded)
     assert (end.parser, room.remote.calls) == (Scripted.name, [])
+
+
+async def test_nobody_stands_in_for_work_that_was_cut_off(room: Elsewhere) -> None:
+    room.remote.failures["submit"] = CIRCUIT
+    reached, let_go = asyncio.Event(), asyncio.Event()
+
+    async def pause() -> None:
+        reached.set()
+        await let_go.wait()
+
+    room.remote.during["submit"] = pause
+    working = asyncio.create_task(room.work())
+    async with asyncio.timeout(5):
+        await reached.wait()
+        working.cancel()
+        await asyncio.sleep(0)
+        let_go.set()
+        await asyncio.wait([working])
+    assert (working.cancelled(), room.parser.seen) == (True, [])
