@@ -17,7 +17,7 @@ from streams.leases import Leases
 from streams.processor import Intend, ProcessorStoppedError
 from streams.reactor import ReactorGround
 from streams.tables.base import Transaction
-from tests.harness import NOW, Desk, event_of, fold_events, open_desk, record_of
+from tests.harness import NOW, Desk, event_of, fold_events, fold_said, open_desk, record_of
 
 P0 = Partition("documents.uploaded", 0)
 RESULT = ev.BlobRef("acme/j/1/result", "b" * 64, 5)
@@ -46,6 +46,7 @@ class Gate:
         self.parser = "p"
         self.spends = False
         self.resolved = True
+        self.vendor_job_id: str | None = None
 
     def started(self, offer: ev.DocumentUploaded, worker: str) -> ev.Body:
         return ev.ParseStarted(offer.job_id, offer.tenant, offer.attempt, worker)
@@ -63,6 +64,10 @@ class Gate:
             raise self.error
         if not self.resolved:
             return None
+        if self.vendor_job_id is not None:
+            return ev.ParseQueued(
+                offer.job_id, "acme", offer.attempt, "elsewhere", self.vendor_job_id
+            )
         return ev.ParseSucceeded(offer.job_id, "acme", offer.attempt, RESULT, self.parser, "1", 1)
 
     async def settle(self, offer: ev.DocumentUploaded, end: ev.Body | None, *, kept: bool) -> None:
@@ -173,6 +178,42 @@ async def test_work_with_an_unknown_end_is_left_to_its_lease(desk: Desk) -> None
     await bench.leases.renew()
     (attempt,) = await desk.rows("attempts.of_job", job_id=job.id)
     assert (attempt["ended_ms"], attempt["deadline_ms"]) == (None, NOW + 15_000)
+
+
+@pytest.mark.parametrize("wish", [ev.CancelRequested, ev.DeleteRequested])
+async def test_a_job_made_elsewhere_for_nobody_is_told_all_the_same(
+    desk: Desk, wish: type[ev.CancelRequested | ev.DeleteRequested]
+) -> None:
+    bench = Bench(desk)
+    bench.reactor.spends, bench.reactor.vendor_job_id = True, "v1"
+    (job,), batch = await offers(desk, 1)
+    await bench.ground.handle(batch)
+    await bench.reactor.began.get()
+    await fold_events(desk, wish(job.id, "acme", 1))
+    desk.said()
+    bench.reactor.open.set()
+    await bench.idle()
+    assert bench.reactor.settled == [("ParseQueued", False)]
+    assert await fold_said(desk) == [ev.ParseQueued(job.id, "acme", 1, "elsewhere", "v1")]
+    (line,) = await desk.rows("vendor.of_job", job_id=job.id)
+    assert (line["vendor_job_id"], line["settled_ms"]) == ("v1", None)
+    assert [row["id"] for row in await desk.rows("vendor.due_settles", most=9)] == [job.id]
+
+
+async def test_an_end_that_the_sweep_told_first_changes_nothing(desk: Desk) -> None:
+    bench = Bench(desk)
+    bench.reactor.spends, bench.reactor.vendor_job_id = True, "v1"
+    (job,), batch = await offers(desk, 1)
+    await bench.ground.handle(batch)
+    await bench.reactor.began.get()
+    await fold_events(desk, ev.ParseQueued(job.id, "acme", 1, "elsewhere", "v1"))
+    desk.said()
+    bench.reactor.open.set()
+    await bench.idle()
+    assert kinds(desk) == ["ParseStarted", "ParseQueued"]
+    (attempt,) = await desk.rows("attempts.of_job", job_id=job.id)
+    assert attempt["ended_ms"] == NOW
+    assert bench.reactor.settled == [("ParseQueued", True)]
 
 
 async def test_the_trace_goes_along(desk: Desk) -> None:
