@@ -39,6 +39,9 @@ class Code(StrEnum):
     CIRCUIT_OPEN = "circuit_open"
     ARTIFACT_UNUSABLE = "artifact_unusable"
     WEBHOOK_UNKNOWN = "webhook_unknown"
+    # money
+    BUDGET_SPENT = "budget_spent"
+    SPENDING_FROZEN = "spending_frozen"
     # workers
     WORKER_LOST = "worker_lost"
     POISON_EVENT = "poison_event"
@@ -156,6 +159,14 @@ MEANINGS: dict[Code, Meaning] = {
     ),
     Code.WEBHOOK_UNKNOWN: Meaning(
         202, "A webhook of an unknown job or event", "See `parsewire dead-letters list`."
+    ),
+    Code.BUDGET_SPENT: Meaning(
+        402,
+        "A budget is spent",
+        "Wait for its next window, or have it raised (`parsewire budgets`).",
+    ),
+    Code.SPENDING_FROZEN: Meaning(
+        402, "All spending is stopped by an operator", "`parsewire budgets unfreeze` lets it go on."
     ),
     Code.WORKER_LOST: Meaning(500, "The worker died", "It is tried again by itself."),
     Code.POISON_EVENT: Meaning(

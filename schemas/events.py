@@ -5,16 +5,14 @@ only ever added, with a default; a reader ignores those that it does not know.
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-Aware = Annotated[datetime, Meta(tz=True)]
-Positive = Annotated[int, Meta(ge=1)]
-Count = Annotated[int, Meta(ge=0)]
-Seconds = Annotated[float, Meta(ge=0)]
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+from schemas.alert_events import BudgetThresholdCrossed, SpendRateUnusual
+from schemas.cost_events import CostCorrected, CostReleased, CostReserved, CostSettled
+from schemas.fields import Aware, Count, Positive, Seconds, Sha256
+
 Tier = Literal["fast", "cost_effective", "agentic", "agentic_plus"]
 Mode = Literal["local", "real", "hybrid", "mock"]
 Language = Annotated[str, Meta(pattern="^[a-z]{2,3}(_[a-z]{1,10})?$")]
@@ -217,6 +215,12 @@ JobInput = (
 )
 """What the topic `jobs.events` carries."""
 
+CostInput = CostReserved | CostSettled | CostReleased | CostCorrected
+"""What the topic `costs.events` carries."""
+
+Alert = BudgetThresholdCrossed | SpendRateUnusual
+"""What the topic `usage.alerts` carries."""
+
 Body = (
     DocumentUploaded
     | JobInput
@@ -225,6 +229,8 @@ Body = (
     | WebhookReceived
     | StageTimed
     | ServiceCalled
+    | CostInput
+    | Alert
 )
 """Everything that a topic may carry."""
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from schemas.alert_events import BudgetThresholdCrossed, SpendRateUnusual
+from schemas.cost_events import CostCorrected, CostReleased, CostReserved, CostSettled
 from schemas.events import (
     Body,
     CancelRequested,
@@ -65,9 +67,26 @@ JOBS_EVENTS = Topic(
     kept_until_seen=True,
 )
 JOBS_MOVED = Topic("jobs.moved", "job id", (JobMoved,), 12, 168)
+COSTS_EVENTS = Topic(
+    "costs.events",
+    "tenant",
+    (CostReserved, CostSettled, CostReleased, CostCorrected),
+    6,
+    168,
+    kept_until_seen=True,
+)
 METRICS_EVENTS = Topic("metrics.events", "tenant", (StageTimed, ServiceCalled), 6, 24)
+USAGE_ALERTS = Topic("usage.alerts", "tenant", (BudgetThresholdCrossed, SpendRateUnusual), 1, 168)
 
-TOPICS = (DOCUMENTS_UPLOADED, WEBHOOKS_RECEIVED, JOBS_EVENTS, JOBS_MOVED, METRICS_EVENTS)
+TOPICS = (
+    DOCUMENTS_UPLOADED,
+    WEBHOOKS_RECEIVED,
+    JOBS_EVENTS,
+    JOBS_MOVED,
+    COSTS_EVENTS,
+    METRICS_EVENTS,
+    USAGE_ALERTS,
+)
 
 _BY_EVENT: dict[type[Body], Topic] = {event: topic for topic in TOPICS for event in topic.events}
 
@@ -77,14 +96,14 @@ def topic_of(body: Body) -> Topic:
     return _BY_EVENT[type(body)]
 
 
+_KEY_FIELDS: dict[type[Body], str] = {
+    VendorJobSeen: "vendor_job_id",
+    WebhookReceived: "subject",
+    **dict.fromkeys((*COSTS_EVENTS.events, *METRICS_EVENTS.events, *USAGE_ALERTS.events), "tenant"),
+}
+
+
 def key_of(body: Body) -> str:
     """Tell the record key of an event: what orders it among its like."""
-    match body:
-        case StageTimed() | ServiceCalled():
-            return body.tenant
-        case VendorJobSeen():
-            return body.vendor_job_id
-        case WebhookReceived():
-            return body.subject
-        case _:
-            return body.job_id
+    key: str = getattr(body, _KEY_FIELDS.get(type(body), "job_id"))
+    return key

@@ -45,7 +45,15 @@ BUILDS = {
     "pages": st.integers(0, 10**6),
     "seconds": seconds,
     "retry_after_seconds": st.none() | seconds,
-    "until": st.none() | moment,
+    "booked_at": moment,
+    "window_start": moment,
+    "window_end": moment,
+    "micro_usd": st.integers(0, 2**50),
+    "usual_micro_usd": st.integers(0, 2**50),
+    "credits": st.floats(0, 1e9),
+    "percent": st.integers(0, 200),
+    "used": st.integers(0, 2**50),
+    "limit": st.integers(0, 2**50),
     "headers": st.lists(
         st.tuples(st.text("abc-", min_size=1, max_size=9), st.binary(max_size=20)), max_size=3
     ).map(tuple),

@@ -42,6 +42,9 @@ WHERE circuits.version = :seen;
 -- name: settings
 SELECT name, value, changed_ms FROM settings ORDER BY name;
 
+-- name: setting
+SELECT value FROM settings WHERE name = :name;
+
 -- name: set
 INSERT INTO settings (name, value, changed_ms) VALUES (:name, :value, :now_ms)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value, changed_ms = excluded.changed_ms;

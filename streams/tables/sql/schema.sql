@@ -293,3 +293,110 @@ ALTER TABLE attempts ADD COLUMN intent_parser TEXT;
 -- version: 5
 CREATE INDEX attempts_intended ON attempts (deadline_ms)
     WHERE intent_ms IS NOT NULL AND ended_ms IS NULL;
+
+-- version: 6
+-- Money is whole micro-dollars. What may be spent, in whichever of the three measures is limited.
+CREATE TABLE budgets (
+    id TEXT PRIMARY KEY,
+    scope TEXT NOT NULL CHECK (scope IN ('deployment', 'tenant', 'service')),
+    subject TEXT NOT NULL,
+    period TEXT NOT NULL CHECK (period IN ('hour', 'day', 'month')),
+    limit_micro_usd INTEGER CHECK (limit_micro_usd >= 0),
+    limit_pages INTEGER CHECK (limit_pages >= 0),
+    limit_requests INTEGER CHECK (limit_requests >= 0),
+    hard INTEGER NOT NULL CHECK (hard IN (0, 1)),
+    policy TEXT NOT NULL CHECK (policy IN ('reject', 'wait', 'local')),
+    changed_ms INTEGER NOT NULL,
+    UNIQUE (scope, subject, period),
+    CHECK ((scope = 'deployment') = (subject = '')),
+    CHECK (limit_micro_usd IS NOT NULL OR limit_pages IS NOT NULL OR limit_requests IS NOT NULL)
+) STRICT, WITHOUT ROWID;
+
+-- What is held and spent of a budget in one window; made at its first reservation, from the sums.
+CREATE TABLE budget_windows (
+    budget_id TEXT NOT NULL,
+    start_ms INTEGER NOT NULL,
+    end_ms INTEGER NOT NULL CHECK (end_ms > start_ms),
+    scope TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    reserved_micro_usd INTEGER NOT NULL CHECK (reserved_micro_usd >= 0),
+    reserved_pages INTEGER NOT NULL CHECK (reserved_pages >= 0),
+    reserved_requests INTEGER NOT NULL CHECK (reserved_requests >= 0),
+    spent_micro_usd INTEGER NOT NULL,
+    spent_pages INTEGER NOT NULL,
+    spent_requests INTEGER NOT NULL,
+    PRIMARY KEY (budget_id, start_ms)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX budget_windows_by_end ON budget_windows (end_ms);
+
+-- One for each attempt that may cost money.
+CREATE TABLE reservations (
+    job_id TEXT NOT NULL,
+    attempt INTEGER NOT NULL CHECK (attempt >= 1),
+    tenant TEXT NOT NULL,
+    service TEXT NOT NULL,
+    tier TEXT,
+    pages INTEGER NOT NULL CHECK (pages >= 0),
+    micro_usd INTEGER NOT NULL CHECK (micro_usd >= 0),
+    micro_usd_per_kilocredit INTEGER NOT NULL CHECK (micro_usd_per_kilocredit >= 0),
+    state TEXT NOT NULL CHECK (state IN ('reserved', 'settled', 'released')),
+    reserved_ms INTEGER NOT NULL,
+    ended_ms INTEGER,
+    PRIMARY KEY (job_id, attempt),
+    CHECK ((state = 'reserved') = (ended_ms IS NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX reservations_open ON reservations (reserved_ms) WHERE state = 'reserved';
+
+-- Every cost event once, as the changes that it makes to what is held and to what is spent.
+CREATE TABLE cost_ledger (
+    seq INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL CHECK (kind IN ('reserved', 'settled', 'released', 'corrected')),
+    job_id TEXT NOT NULL,
+    attempt INTEGER NOT NULL CHECK (attempt >= 1),
+    tenant TEXT NOT NULL,
+    service TEXT NOT NULL,
+    tier TEXT,
+    vendor_job_id TEXT,
+    basis TEXT CHECK (basis IN ('billed', 'unbilled', 'estimated')),
+    reserved_micro_usd INTEGER NOT NULL,
+    spent_micro_usd INTEGER NOT NULL,
+    spent_pages INTEGER NOT NULL,
+    spent_requests INTEGER NOT NULL,
+    credits REAL,
+    day TEXT NOT NULL CHECK (length(day) = 10),
+    booked_ms INTEGER NOT NULL,
+    event_ms INTEGER NOT NULL,
+    recorded_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX cost_ledger_by_job ON cost_ledger (job_id);
+CREATE INDEX cost_ledger_by_moment ON cost_ledger (booked_ms);
+
+-- Sums of the ledger, kept with it, so that no report reads a year of lines.
+-- `estimated_micro_usd` is what was held for what `settled_micro_usd` settled.
+CREATE TABLE cost_days (
+    day TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    service TEXT NOT NULL,
+    tier TEXT NOT NULL,
+    spent_micro_usd INTEGER NOT NULL,
+    spent_pages INTEGER NOT NULL,
+    spent_requests INTEGER NOT NULL,
+    estimated_micro_usd INTEGER NOT NULL,
+    settled_micro_usd INTEGER NOT NULL,
+    PRIMARY KEY (day, tenant, service, tier)
+) STRICT, WITHOUT ROWID;
+
+-- Alerts that were raised, and whether the operator's webhook has taken them.
+CREATE TABLE alerts (
+    id TEXT PRIMARY KEY,
+    type TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    body TEXT NOT NULL,
+    raised_ms INTEGER NOT NULL,
+    next_try_ms INTEGER,
+    tries INTEGER NOT NULL DEFAULT 0 CHECK (tries >= 0),
+    delivered_ms INTEGER,
+    last_error TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX alerts_due ON alerts (next_try_ms) WHERE next_try_ms IS NOT NULL;
