@@ -12,6 +12,7 @@ import signal
 import struct
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +28,7 @@ LOOK_PAGES = 20
 
 _LENGTH = struct.Struct(">I")
 _PR_SET_PDEATHSIG = 1
+_DESCRIPTORS = Path("/proc/self/fd")
 
 
 def main() -> None:
@@ -37,39 +39,69 @@ def main() -> None:
     if settings["memory_limit_bytes"] is not None:
         limit = settings["memory_limit_bytes"]
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    link = Path(settings["link"])
+    name = _PdfName(Path(settings["link"]))
     parser = _new_parser(max_pages=settings["max_pages"] + 1)
     _send(outlet, {"ready": True})
     while (request := _receive(inlet)) is not None:
         # The alarm's default action ends the process in native code too, parent or no parent.
         signal.setitimer(signal.ITIMER_REAL, request["deadline_seconds"])
-        for answer in _answers(parser, link, request):
+        for answer in _answers(parser, name, request):
             _send(outlet, answer)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _answers(parser: Any, link: Path, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    # LiteParse reads a file whose name ends in .pdf, and blobs have no suffix.
-    link.unlink(missing_ok=True)
-    link.symlink_to(request["path"])
+class _PdfName:
+    """A name that ends in .pdf, for one document after the other: blobs have no suffix.
+
+    LiteParse goes by the name. Where a descriptor has one, the link is made once: to make and
+    remove a file for each document slows down whoever makes files there, for minutes (ext4).
+    """
+
+    def __init__(self, link: Path) -> None:
+        self._link = link
+        self._nothing = os.open(os.devnull, os.O_RDONLY)
+        self._document = os.dup(self._nothing)
+        self._lasts = _DESCRIPTORS.is_dir()
+        if self._lasts:
+            link.symlink_to(_DESCRIPTORS / str(self._document))
+
+    @contextmanager
+    def given_to(self, path: str) -> Iterator[str]:
+        """Lend the name; raise FileNotFoundError where there is no such document."""
+        opened = os.open(path, os.O_RDONLY)
+        os.dup2(opened, self._document)
+        os.close(opened)
+        if not self._lasts:
+            self._link.symlink_to(path)
+        try:
+            yield str(self._link)
+        finally:
+            # A document that is held open takes up its place on the disk though it is deleted.
+            os.dup2(self._nothing, self._document)
+            if not self._lasts:
+                self._link.unlink()
+
+
+def _answers(parser: Any, name: _PdfName, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     try:
-        if "look" in request:
-            eye = LiteParse(max_pages=LOOK_PAGES, quiet=True)
-            yield {"scanned": _has_no_text(eye.is_complex(str(link)))}
-            return
-        session = parser.open_batch_session(str(link), PAGES_PER_BATCH)
-        total = session.total_pages
-        if request["ranges"] is not None:
-            yield from _chosen_frames(link, request["ranges"], total)
-        elif total <= request["max_pages"]:
-            while (batch := session.next_batch()) is not None:
-                yield from _page_frames(batch.result)
+        with name.given_to(request["path"]) as path:
+            if "look" in request:
+                eye = LiteParse(max_pages=LOOK_PAGES, quiet=True)
+                yield {"scanned": _has_no_text(eye.is_complex(path))}
+                return
+            session = parser.open_batch_session(path, PAGES_PER_BATCH)
+            total = session.total_pages
+            if request["ranges"] is not None:
+                yield from _chosen_frames(path, request["ranges"], total)
+            elif total <= request["max_pages"]:
+                while (batch := session.next_batch()) is not None:
+                    yield from _page_frames(batch.result)
     except RuntimeError as error:
         yield {"error": str(error)}
-        return
-    finally:
-        link.unlink(missing_ok=True)
-    yield {"done": total}
+    except FileNotFoundError:
+        yield {"error": "file not found"}
+    else:
+        yield {"done": total}
 
 
 def _new_parser(**settings: Any) -> Any:
@@ -85,14 +117,14 @@ def _new_parser(**settings: Any) -> Any:
 
 
 def _chosen_frames(
-    link: Path, ranges: Sequence[tuple[int, int]], total: int
+    path: str, ranges: Sequence[tuple[int, int]], total: int
 ) -> Iterator[dict[str, Any]]:
     """Parse some pages alone, a batch at a time: a session of LiteParse's gives them all."""
     numbers = [n for first, last in ranges for n in range(first, min(last, total) + 1)]
     for start in range(0, len(numbers), PAGES_PER_BATCH):
         batch = numbers[start : start + PAGES_PER_BATCH]
         parser = _new_parser(target_pages=",".join(map(str, batch)))
-        yield from _page_frames(parser.parse(str(link)))
+        yield from _page_frames(parser.parse(path))
 
 
 def _has_no_text(pages: list[Any]) -> bool:
