@@ -2,7 +2,8 @@
 
 Frames both ways: 4 bytes of length (big-endian), then JSON. A request is answered by frames of
 `pages` and one that ends it: `done`, the document's page count (alone where that is too high), or
-`error`, what LiteParse said. One with `look` is answered by `scanned` or `error`.
+`error`, what LiteParse said. One with `look` is answered by `scanned` or `error`, one with `count`
+by `counted`, the page count, or `error`.
 """
 
 import ctypes
@@ -91,6 +92,9 @@ def _answers(parser: Any, name: _PdfName, request: dict[str, Any]) -> Iterator[d
                 return
             session = parser.open_batch_session(path, PAGES_PER_BATCH)
             total = session.total_pages
+            if "count" in request:
+                yield {"counted": total}
+                return
             if request["ranges"] is not None:
                 yield from _chosen_frames(path, request["ranges"], total)
             elif total <= request["max_pages"]:

@@ -17,7 +17,7 @@ START_SECONDS = 30.0
 STOP_SECONDS = 2.0
 
 _LENGTH = struct.Struct(">I")
-_LAST = ("done", "error", "scanned")
+_LAST = ("done", "error", "scanned", "counted")
 _DECODE_ON_LOOP_BYTES = 2_000_000
 _FRAME_LIMIT_BYTES = 1 << 30
 _READ_AHEAD_BYTES = 1 << 20
