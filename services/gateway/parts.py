@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 
 from aiohttp import web
 
@@ -63,6 +64,8 @@ class Parts:
     """What holds of mode and rates where no operator changed it."""
     tenant_modes: frozenset[str] = frozenset()
     """The tenants that may choose a job's mode; `*` stands for all."""
+    zone: tzinfo = UTC
+    """Whose days and months budgets and reports count by."""
     key_cache_seconds: float = 3.0
     """How long a revoked key may still be taken."""
     check_seconds: float = 2.0
