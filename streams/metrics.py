@@ -1,28 +1,16 @@
 """Metrics: the closed list of names, and a recorder that never blocks and never raises."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from streams.metric_shape import Metric
+from streams.money_metrics import MONEY_METRICS
 from streams.series import Series
 
 log = structlog.get_logger(__name__)
-
-Kind = Literal["counter", "gauge", "histogram"]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A metric: its Prometheus name, kind, labels and meaning."""
-
-    name: str
-    kind: Kind
-    labels: tuple[str, ...]
-    meaning: str
-
 
 HTTP_REQUESTS = Metric(
     "parsewire_http_requests_total",
@@ -181,7 +169,10 @@ TELEMETRY_DROPPED = Metric(
     "Measurements not published because the bus was too slow for them.",
 )
 
-METRICS: tuple[Metric, ...] = tuple(m for m in list(globals().values()) if isinstance(m, Metric))
+METRICS: tuple[Metric, ...] = (
+    *(m for m in list(globals().values()) if isinstance(m, Metric)),
+    *MONEY_METRICS,
+)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
