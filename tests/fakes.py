@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from schemas.errors import Code, PermanentError, TransientError
+from schemas.events import ParseOptions
 from schemas.topics import MAX_RECORD_BYTES, Topic
 from streams.bus.base import Lag, OnAssigned, OnRevoked, Outgoing, Partition, Record, StaleLogError
 from streams.parsers.base import Document, Page, Parsed, VendorJob, VendorState
@@ -295,6 +296,9 @@ class FakeRemote:
 
     def accepts(self, media_type: str) -> bool:
         return media_type == "application/pdf"
+
+    def tier(self, options: ParseOptions) -> str | None:
+        return options.tier or "cost_effective"
 
     async def upload(self, document: Document) -> str:
         await self._called("upload", document.job_id)

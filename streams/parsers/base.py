@@ -110,6 +110,10 @@ class RemoteParser(Protocol):
         """Tell whether it reads this media type."""
         ...
 
+    def tier(self, options: ParseOptions) -> str | None:
+        """Name the tier that such a job is billed by; None where there are no tiers."""
+        ...
+
     async def upload(self, document: Document) -> str:
         """Bring the bytes there, and give their id there; costs nothing and may be repeated."""
         ...
@@ -170,6 +174,7 @@ class Reason(StrEnum):
     CIRCUIT_OPEN = "circuit_open"
     RATE_SPENT = "rate_spent"
     QUOTA_SPENT = "quota_spent"
+    BUDGET_SPENT = "budget_spent"
     TOO_LARGE = "too_large"
     REFUSED = "refused"
     DOWN = "down"

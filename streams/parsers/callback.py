@@ -13,6 +13,7 @@ from yarl import URL
 
 from schemas.callback_job import their_id_in, vendor_job_id
 from schemas.errors import Code, ParsewireError, TransientError
+from schemas.events import ParseOptions
 from streams.media import ACCEPTED
 from streams.parsers.base import (
     Document,
@@ -82,6 +83,11 @@ class CallbackParser:
     def accepts(self, media_type: str) -> bool:
         """Tell whether it reads this media type."""
         return media_type in ACCEPTED
+
+    def tier(self, options: ParseOptions) -> str | None:
+        """Name none: a service of one's own has no tiers that we know of."""
+        del options
+        return None
 
     async def upload(self, document: Document) -> str:
         """Give the document's hash: its bytes go along with the order."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 
 from schemas.errors import Code, PermanentError, TransientError
+from schemas.events import ParseOptions
 from streams.parsers.base import (
     Document,
     Gate,
@@ -99,6 +100,10 @@ class LlamaParse:
     def accepts(self, media_type: str) -> bool:
         """Tell whether it reads this media type."""
         return media_type in SUFFIXES
+
+    def tier(self, options: ParseOptions) -> str | None:
+        """Name the tier that such a job is billed by."""
+        return self._terms.tier_of(options)
 
     async def upload(self, document: Document) -> str:
         """Send the bytes as a file there, read from the disk while they are sent."""

@@ -35,6 +35,10 @@ class Terms:
     callback_url: str | None = None
     webhook_secret: str | None = field(default=None, repr=False)
 
+    def tier_of(self, options: ParseOptions) -> str:
+        """Give the tier that a document asks for, else the deployment's own."""
+        return options.tier or self.tier
+
     def version_of(self, tier: str) -> str:
         """Give a tier's version: a dated one is pinned for the deployment's own tier alone."""
         return self.version if tier == self.tier else LATEST
@@ -72,7 +76,7 @@ def order_of(document: Document, file_id: str, terms: Terms) -> dict[str, Any]:
     A retry does not take a cached result: what failed once may have been cached.
     """
     options = document.options
-    tier = options.tier or terms.tier
+    tier = terms.tier_of(options)
     version = terms.version_of(tier)
     tags = {JOB_TAG: document.job_id, ATTEMPT_TAG: str(document.attempt), VERSION_TAG: version}
     limit = page_limit(terms.max_pages, options)

@@ -49,6 +49,10 @@ async def submit(parser: CallbackParser, folder: Path, **changes: Any) -> Vendor
     return await parser.submit(document, await parser.upload(document))
 
 
+async def test_it_has_no_tiers(parser: CallbackParser) -> None:
+    assert parser.tier(ParseOptions(tier="agentic")) is None
+
+
 async def test_what_is_sent_for_a_document(
     service: CallbackService, parser: CallbackParser, gate: OpenGate, tmp_path: Path
 ) -> None:

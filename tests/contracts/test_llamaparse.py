@@ -375,3 +375,8 @@ async def test_every_request_to_submit_is_accounted_for(
     assert known == set(cloud.jobs)
     assert unresolved > 0
     assert refused > 0
+
+
+async def test_a_job_is_billed_by_its_own_tier_or_the_deployments(parser: LlamaParse) -> None:
+    assert parser.tier(ParseOptions()) == "cost_effective"
+    assert parser.tier(ParseOptions(tier="agentic_plus")) == "agentic_plus"

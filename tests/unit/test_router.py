@@ -46,6 +46,9 @@ class Local:
 class Cloud(Local):
     submit_seconds = 1.0
 
+    def tier(self, options: ParseOptions) -> str | None:
+        raise NotImplementedError
+
     async def upload(self, document: Document) -> str:
         raise NotImplementedError
 
