@@ -178,6 +178,12 @@ class Settings(BaseSettings):
     max_webhook_bytes: Count = Field(
         16 * 1024 * 1024, description="Largest webhook; packed ones are refused."
     )
+    alert_webhook_url: str = Field(
+        "", description="Where alerts about money go, signed; empty: to the log alone."
+    )
+    alert_webhook_secret: SecretStr | None = Field(
+        None, description="Signs them by Standard Webhooks: `whsec_...`, or 16 letters and more."
+    )
 
     gateway_url: str = Field(
         "", description="Command line: where the gateway is; empty: the one that `up` started."

@@ -8,9 +8,12 @@ from typing import Any
 
 from schemas.webhook_source import ARTIFACTS
 from services import wiring
+from services.alert_webhook import alert_key
 from services.config import Settings
 from services.defaults import CALLBACK, defaults_of
 from services.wiring import ParserRoom
+from streams.alert_sender import AlertHook, AlertSender
+from streams.alerts import Alerts
 from streams.artifacts import Artifacts
 from streams.bus.base import Bus
 from streams.callbacks import Callbacks
@@ -35,16 +38,17 @@ from streams.vendor_settle import VendorSettle
 from streams.vendor_sweep import VendorSweep
 from streams.watchdog import Progress, watch_cluster, watch_loop, watch_progress
 
-ROLES = ("parse", "callbacks", "job_state", "sweeper", "janitor", "gauges")
+ROLES = ("parse", "callbacks", "job_state", "alerts", "sweeper", "janitor", "gauges")
 """What a worker can be told to run with `--only`; the relay runs in every process."""
 
-PROCESSORS = ("parse", "callbacks", "job_state")
+PROCESSORS = ("parse", "callbacks", "job_state", "alerts")
 """The roles that read topics, and can be stopped by their dead letters."""
 
 _PARSING_ROLES = frozenset({"parse", "callbacks", "sweeper"})
 _SUBMISSIONS = 16
 _LOOKS = 16
 _LOOK_SECONDS = 90.0
+_ALERT_SECONDS = 1.0
 
 Run = Callable[[], Coroutine[Any, Any, None]]
 
@@ -88,6 +92,9 @@ async def open_roles(
             )
             room = await stack.enter_async_context(opened)
         background |= _loops(process, only, room)
+        if "alerts" in only and process.settings.alert_webhook_url:
+            hook = await stack.enter_async_context(wiring.open_alerts(process.settings))
+            background["alert_sender"] = _alert_sender(process, hook).run
         limits = {
             name: DeadLetterLimit(name, version("parsewire"), process.tables, process.recorder)
             for name in PROCESSORS
@@ -107,6 +114,9 @@ def _ground(name: str, process: Process, limit: DeadLetterLimit, room: ParserRoo
     if name == "job_state":
         fold = JobState(process.settings.timings())
         return FoldGround(fold, tables, cluster_id, limit, recorder)
+    if name == "alerts":
+        alerts = Alerts(recorder, send=bool(process.settings.alert_webhook_url))
+        return FoldGround(alerts, tables, cluster_id, limit, recorder)
     if name == "callbacks":
         listener = _callbacks(process, room)
         return ListenerGround(listener, tables, cluster_id, limit, recorder, slots=_LOOKS)
@@ -134,6 +144,16 @@ def _callbacks(process: Process, room: ParserRoom) -> Callbacks:
     }
     artifacts = Artifacts(CALLBACK, process.tables, blobs, max_pages=process.settings.max_pages)
     return Callbacks(looks, blobs, {ARTIFACTS.name: artifacts.read})
+
+
+def _alert_sender(process: Process, hook: AlertHook) -> AlertSender:
+    return AlertSender(
+        process.tables,
+        hook,
+        alert_key(process.settings),
+        process.recorder,
+        every_seconds=_ALERT_SECONDS,
+    )
 
 
 def _watches(process: Process, progresses: list[Progress]) -> dict[str, Run]:

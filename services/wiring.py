@@ -10,12 +10,15 @@ from pydantic import SecretStr
 
 from schemas.ids import uuid7
 from schemas.webhook_source import ARTIFACTS
+from services.alert_webhook import check_alert_webhook
 from services.callback_url import callback_url
 from services.config import Settings
 from services.defaults import CALLBACK, LLAMAPARSE
 from services.self_hosted import check_self_hosted
 from services.webhook_sources import registered_secret
 from streams.account import Account
+from streams.alert_hook import open_alert_hook
+from streams.alert_sender import AlertHook
 from streams.blobs.base import Blobs
 from streams.blobs.disk import DiskBlobs
 from streams.bus.base import Bus
@@ -74,6 +77,12 @@ def tables_versions(settings: Settings) -> tuple[int | None, int]:
 def build_blobs(settings: Settings) -> Blobs:
     """Make the blob store."""
     return DiskBlobs(settings.data_dir / "blobs")
+
+
+def open_alerts(settings: Settings) -> AbstractAsyncContextManager[AlertHook]:
+    """Open the operator's webhook for alerts; raise ConfigError where it cannot be used."""
+    check_alert_webhook(settings)
+    return open_alert_hook(settings.alert_webhook_url)
 
 
 def slots(settings: Settings) -> int:

@@ -6,6 +6,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from services import wiring
+from services.alert_webhook import check_alert_webhook
 from services.cluster import enter_cluster, forget_topic
 from services.config import Settings
 from services.exporter import serve_metrics
@@ -26,6 +27,7 @@ async def run_worker(settings: Settings, only: frozenset[str], *, metrics_port: 
     """Run the roles until SIGTERM or SIGINT, and give the process's exit code."""
     stopping = stop_on_signals()
     check_start(settings)
+    check_alert_webhook(settings)
     name = wiring.process_name("worker")
     recorder = Recorder(CollectorRegistry())
     with serve_metrics(recorder, settings.metrics_host, metrics_port):
