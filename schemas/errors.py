@@ -42,6 +42,7 @@ class Code(StrEnum):
     # money
     BUDGET_SPENT = "budget_spent"
     SPENDING_FROZEN = "spending_frozen"
+    PRICE_UNKNOWN = "price_unknown"
     # workers
     WORKER_LOST = "worker_lost"
     POISON_EVENT = "poison_event"
@@ -167,6 +168,11 @@ MEANINGS: dict[Code, Meaning] = {
     ),
     Code.SPENDING_FROZEN: Meaning(
         402, "All spending is stopped by an operator", "`parsewire budgets unfreeze` lets it go on."
+    ),
+    Code.PRICE_UNKNOWN: Meaning(
+        500,
+        "Nobody knows what the parse would cost",
+        "Give PARSEWIRE_PRICES_FILE the price, and retry the job; see docs/money.md.",
     ),
     Code.WORKER_LOST: Meaning(500, "The worker died", "It is tried again by itself."),
     Code.POISON_EVENT: Meaning(
