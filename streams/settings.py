@@ -11,6 +11,7 @@ from schemas.errors import Code, PermanentError, TransientError
 from schemas.events import Mode
 from streams.health import Health, read_health
 from streams.metrics import CIRCUIT_STATE, RATE_TOKENS, Recorder
+from streams.reservations import FROZEN
 from streams.shared_limits import read_circuit, save_circuit
 from streams.tables.base import Tables, Transaction
 from streams.token_bucket import Rate
@@ -79,6 +80,8 @@ def effective(rows: Mapping[str, str], defaults: Defaults) -> Effective:
     changed: list[str] = []
     ignored: list[str] = []
     for name, value in rows.items():
+        if name == FROZEN:
+            continue
         try:
             mode, rates = _with(mode, rates, name, value, defaults)
         except PermanentError:
