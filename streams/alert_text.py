@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from schemas.alert_events import BudgetThresholdCrossed, Measure, SpendRateUnusual
+from schemas.alert_events import BudgetThresholdCrossed, SpendRateUnusual
 from schemas.events import Alert
 from schemas.money import dollars
 
@@ -21,10 +21,9 @@ def text_of(alert: Alert) -> str:
 
 def _threshold(alert: BudgetThresholdCrossed) -> str:
     whose = f" of tenant {alert.tenant}" if alert.tenant else ""
-    used, limit = _amount(alert.measure, alert.used), _amount(alert.measure, alert.limit)
     return (
-        f"{alert.percent} % of the budget {alert.budget}{whose} is spent or held: {used} of "
-        f"{limit}, from {_moment(alert.window_start)} to {_moment(alert.window_end)}."
+        f"The budget {alert.budget}{whose} has reached {alert.percent} %: {_share(alert)} are "
+        f"spent or held, from {_moment(alert.window_start)} to {_moment(alert.window_end)}."
     )
 
 
@@ -36,8 +35,10 @@ def _spend_rate(alert: SpendRateUnusual) -> str:
     )
 
 
-def _amount(measure: Measure, amount: int) -> str:
-    return dollars(amount) if measure == "micro_usd" else f"{amount:,} {measure}"
+def _share(alert: BudgetThresholdCrossed) -> str:
+    if alert.measure == "micro_usd":
+        return f"{dollars(alert.used)} of {dollars(alert.limit)}"
+    return f"{alert.used:,} of {alert.limit:,} {alert.measure}"
 
 
 def _moment(moment: datetime) -> str:
