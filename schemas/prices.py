@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from msgspec import Meta, Struct, ValidationError, convert
 
@@ -16,6 +16,8 @@ from schemas.errors import Code, PermanentError
 from schemas.events import ParseOptions
 from schemas.money import MICRO, Spend
 from schemas.periods import moment_of, unix_ms
+
+T = TypeVar("T", bound=str | None)
 
 OPTIONS = ("languages", "prompt", "disable_cache")
 """The options of a parse that may cost something by themselves."""
@@ -68,7 +70,7 @@ class Prices:
         """Name the services that have a price."""
         return frozenset(self._prices)
 
-    def unpriced(self, service: str, tiers: Iterable[str]) -> tuple[str, ...]:
+    def unpriced(self, service: str, tiers: Iterable[T]) -> tuple[T, ...]:
         """Give those of the tiers that a price of the service says nothing of."""
         given = self._prices[service]
         return tuple(tier for tier in tiers if any(price.of_tier(tier) is None for price in given))

@@ -3,25 +3,16 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.events import Tier
 from schemas.job import Timings
+from services.setting_kinds import Count, Port, Positive, TopicPrefix, ZoneName
 
 PREFIX = "PARSEWIRE_"
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Tier = Literal["fast", "cost_effective", "agentic", "agentic_plus"]
-
-
-def _topic_prefix(text: str) -> str:
-    if text.strip(".-_abcdefghijklmnopqrstuvwxyz0123456789"):
-        raise ValueError("use a-z, 0-9, '.', '_' and '-' only")
-    return text
 
 
 class ConfigError(Exception):
@@ -63,7 +54,7 @@ class Settings(BaseSettings):
         "",
         description="Brokers, `host:port,...`; empty: `up` starts its embedded broker.",
     )
-    topic_prefix: Annotated[str, AfterValidator(_topic_prefix)] = Field(
+    topic_prefix: TopicPrefix = Field(
         "parsewire.", description="Stands before every topic's and group's name."
     )
     topic_partitions: int | None = Field(
@@ -183,6 +174,13 @@ class Settings(BaseSettings):
     )
     alert_webhook_secret: SecretStr | None = Field(
         None, description="Signs them by Standard Webhooks: `whsec_...`, or 16 letters and more."
+    )
+
+    prices_file: Path | None = Field(
+        None, description="TOML file of prices instead of those that come along; docs/money.md."
+    )
+    time_zone: ZoneName = Field(
+        "UTC", description="Whose days and months budgets and reports count: `Europe/Berlin`."
     )
 
     gateway_url: str = Field(
