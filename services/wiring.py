@@ -24,6 +24,7 @@ from streams.blobs.disk import DiskBlobs
 from streams.bus.base import Bus
 from streams.bus.kafka import KafkaBus
 from streams.bus.kafka_calls import thin_client_logs
+from streams.estimates import CountPages, uncounted
 from streams.gate import SharedGate
 from streams.metrics import Recorder
 from streams.parsers.base import RemoteParser, Routes
@@ -92,10 +93,11 @@ def slots(settings: Settings) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ParserRoom:
-    """The rules by which parsers are chosen, and those that are elsewhere by their names."""
+    """The rules by which parsers are chosen, those that are elsewhere, and who counts pages."""
 
     routes: Routes = field(default_factory=lambda: Router([]))
     remote: Mapping[str, RemoteParser] = field(default_factory=dict)
+    count_pages: CountPages = uncounted
 
 
 @asynccontextmanager
@@ -131,7 +133,7 @@ async def open_parsers(
             looks_scanned=lite.looks_scanned,
             recorder=recorder,
         )
-        yield ParserRoom(router, remote)
+        yield ParserRoom(router, remote, lite.count_pages)
 
 
 async def look_at_llamaparse(settings: Settings, key: SecretStr, *, url: str) -> Account:
