@@ -20,6 +20,15 @@ _MOST = {"micro_usd": 1_000_000_000 * MICRO, "pages": 10**12, "requests": 10**12
 
 
 @dataclass(frozen=True, slots=True)
+class Amounts:
+    """What is spent or held, in each measure."""
+
+    micro_usd: int
+    pages: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What a budget allows in one window; None does not limit."""
 

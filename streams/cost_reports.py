@@ -7,7 +7,7 @@ from enum import StrEnum
 from schemas.errors import Code, PermanentError
 from schemas.money import Policy
 from schemas.periods import Period, Span, day_of, span
-from streams.budgets import read_frozen
+from streams.budgets import Amounts, read_frozen
 from streams.tables.base import Row, Transaction
 
 AFTER_ALL_JOBS = "~"
@@ -31,15 +31,6 @@ class Days:
 
     since: str
     until: str
-
-
-@dataclass(frozen=True, slots=True)
-class Amounts:
-    """Money, pages and requests."""
-
-    micro_usd: int
-    pages: int
-    requests: int
 
 
 @dataclass(frozen=True, slots=True)

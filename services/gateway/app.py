@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from services.gateway import job_routes, probes
+from services.gateway import budget_routes, cost_routes, job_routes, probes
 from services.gateway.answers import API
 from services.gateway.bearer import KeyHandler, KeyRing, with_key
 from services.gateway.expectations import OddExpectations, expect_nothing
@@ -41,6 +41,8 @@ class Route:
     handler: KeyHandler
 
 
+_BUDGET = f"{API}/budgets/{{whose}}/{{period}}"
+
 ROUTES = (
     Route("POST", f"{API}/upload", "Upload a document: form part `file`, or a raw body.", upload),
     Route("GET", f"{API}/jobs", "List jobs: ?state=&limit=&before=", job_routes.show_jobs),
@@ -55,6 +57,20 @@ ROUTES = (
     Route("POST", f"{API}/jobs/{{job_id}}/retry", "Ask to run it again.", job_routes.retry),
     Route("POST", f"{API}/jobs/{{job_id}}/cancel", "Ask to cancel it.", job_routes.cancel),
     Route("GET", f"{API}/services", "Show mode and parsers.", show_services),
+    Route(
+        "GET",
+        f"{API}/costs",
+        "Show costs: ?by=day|service|tenant|tier|job&since=&until=&format=json|csv",
+        cost_routes.show_costs,
+    ),
+    Route("GET", f"{API}/costs/forecast", "Show costs to come.", cost_routes.show_forecast),
+    Route("GET", f"{API}/budgets", "Show the budgets.", budget_routes.show_budgets),
+    Route("PUT", _BUDGET, "Set one, as `tenant:acme/month`.", budget_routes.put_budget),
+    Route("DELETE", _BUDGET, "Remove one.", budget_routes.delete_budget),
+    Route("POST", f"{API}/budgets/freeze", "Stop all spending.", budget_routes.freeze_spending),
+    Route(
+        "POST", f"{API}/budgets/unfreeze", "Let spending go on.", budget_routes.unfreeze_spending
+    ),
 )
 """What needs a key."""
 

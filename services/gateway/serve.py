@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from schemas.periods import read_zone
 from services import wiring
 from services.callback_url import check_callback_url
 from services.cluster import enter_cluster
@@ -100,6 +101,7 @@ def _parts(
         find_key=partial(find_key, tables),
         defaults=defaults_of(settings),
         tenant_modes=settings.choosing_tenants(),
+        zone=read_zone(settings.time_zone),
         checks={"bus": check_bus, "tables": partial(_check_tables, tables), "blobs": blobs.check},
     )
 

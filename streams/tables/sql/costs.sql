@@ -73,5 +73,7 @@ FROM cost_days GROUP BY service;
 SELECT service, sum(micro_usd) AS micro_usd FROM reservations
 WHERE state = 'reserved' GROUP BY service;
 
--- name: alerts
-SELECT * FROM alerts ORDER BY raised_ms DESC, id LIMIT :most;
+-- name: recent
+-- What was spent since a moment of the last hours, by whom and where.
+SELECT tenant, service, sum(spent_micro_usd) AS micro_usd FROM cost_ledger
+WHERE booked_ms > :since_ms GROUP BY tenant, service;
