@@ -38,8 +38,20 @@ class JobError:
 
 
 @dataclass(frozen=True, slots=True)
+class JobCost:
+    """What a job's attempts were estimated at, what is held for them still, and their bills."""
+
+    estimated_micro_usd: int = 0
+    reserved_micro_usd: int = 0
+    billed_micro_usd: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class JobBody:
-    """A job as its owner sees it; times UTC."""
+    """A job as its owner sees it; times UTC.
+
+    `waits_until` is when a job that waits is looked at again: for its retry, or for money.
+    """
 
     job_id: str
     document_id: str
@@ -60,6 +72,8 @@ class JobBody:
     created_at: datetime
     updated_at: datetime
     links: Links
+    cost: JobCost = JobCost()
+    waits_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from schemas.http import HistoryBody, JobBody
+from schemas.http import HistoryBody, JobBody, JobCost
 from schemas.job import State
+from schemas.money import dollars
 from services.cli.client import GatewayClient, open_client
 from services.cli.run_file import find_target
 from services.cli.terminal import OUT, print_json, print_table
@@ -103,6 +104,10 @@ def print_job(found: JobBody) -> None:
     if found.pages is not None:
         rows.append(("pages", found.pages))
     rows += [("warning", warning) for warning in found.warnings]
+    if found.cost != JobCost():
+        rows.append(("cost", _cost(found.cost)))
+    if found.waits_until:
+        rows.append(("waits until", written(found.waits_until)))
     if found.error:
         error = found.error
         rows.append(("error", f"{error.message or error.title} ({error.code})"))
@@ -149,6 +154,12 @@ async def _newest(
 def written(at: datetime) -> str:
     """Write a time in UTC, to the millisecond."""
     return at.strftime("%Y-%m-%d %H:%M:%S.") + f"{at.microsecond // 1000:03}Z"
+
+
+def _cost(cost: JobCost) -> str:
+    held = f", {dollars(cost.reserved_micro_usd)} held" if cost.reserved_micro_usd else ""
+    estimate = dollars(cost.estimated_micro_usd)
+    return f"{dollars(cost.billed_micro_usd)} billed{held}; estimated at {estimate}"
 
 
 def _since(begin: datetime | None, at: datetime) -> int | None:

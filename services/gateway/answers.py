@@ -7,7 +7,7 @@ import orjson
 from aiohttp import web
 
 from schemas.errors import MEANINGS, Code
-from schemas.http import JobBody, JobError, Links
+from schemas.http import JobBody, JobCost, JobError, Links
 from schemas.job import Job
 from streams.jobs import given_options
 from streams.tables.base import Row
@@ -38,8 +38,8 @@ def links_of(job_id: str) -> Links:
     )
 
 
-def job_body(job: Job) -> JobBody:
-    """Show a job."""
+def job_body(job: Job, cost: JobCost, waits_until_ms: int | None) -> JobBody:
+    """Show a job with what it costs, and until when it waits."""
     return JobBody(
         job_id=job.id,
         document_id=job.document_id,
@@ -59,6 +59,8 @@ def job_body(job: Job) -> JobBody:
         created_at=moment(job.created_ms),
         updated_at=moment(job.updated_ms),
         links=links_of(job.id),
+        cost=cost,
+        waits_until=None if waits_until_ms is None else moment(waits_until_ms),
     )
 
 

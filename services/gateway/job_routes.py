@@ -6,10 +6,11 @@ from aiohttp import web
 
 from schemas.errors import Code
 from schemas.events import CancelRequested, Event, JobInput, RetryRequested
-from schemas.http import AskedBody, HistoryBody, HistoryLine, JobsBody
+from schemas.http import AskedBody, HistoryBody, HistoryLine, JobBody, JobsBody
 from schemas.ids import is_uuid, uuid7
 from schemas.job import RETRYABLE, UNFINISHED, Job, State
-from services.gateway.answers import answer, event_moments, job_body, links_of
+from services.gateway.answers import answer, event_moments, links_of
+from services.gateway.job_bodies import job_bodies
 from services.gateway.parts import PARTS, TRACEPARENT
 from services.gateway.problems import RefusedError
 from services.keys import Key
@@ -48,8 +49,12 @@ async def find_job(tx: Transaction, job_id: str, key: Key) -> Job:
 async def show_job(request: web.Request, key: Key) -> web.Response:
     """Show one job."""
     job_id = job_id_of(request)
-    job = await request.app[PARTS].tables.read(lambda tx: find_job(tx, job_id, key))
-    return answer(job_body(job))
+
+    async def found(tx: Transaction) -> list[JobBody]:
+        return await job_bodies(tx, [await find_job(tx, job_id, key)])
+
+    (body,) = await request.app[PARTS].tables.read(found)
+    return answer(body)
 
 
 async def show_jobs(request: web.Request, key: Key) -> web.Response:
@@ -65,16 +70,16 @@ async def show_jobs(request: web.Request, key: Key) -> web.Response:
         raise _invalid("before must be the id that a page gave as next")
     limit = _limit(request.query.get("limit", str(_PAGE)))
 
-    async def page(tx: Transaction) -> list[Row]:
+    async def page(tx: Transaction) -> JobsBody:
+        values = {"tenant": key.tenant, "before": before, "most": limit + 1}
         if state is None:
-            return await tx.all("jobs.page", tenant=key.tenant, before=before, most=limit + 1)
-        return await tx.all(
-            "jobs.page_in_state", tenant=key.tenant, state=state, before=before, most=limit + 1
-        )
+            rows = await tx.all("jobs.page", **values)
+        else:
+            rows = await tx.all("jobs.page_in_state", state=state, **values)
+        jobs = await job_bodies(tx, [from_row(row) for row in rows[:limit]])
+        return JobsBody(jobs, jobs[-1].job_id if len(rows) > limit else None)
 
-    rows = await request.app[PARTS].tables.read(page)
-    jobs = [job_body(from_row(row)) for row in rows[:limit]]
-    return answer(JobsBody(jobs, jobs[-1].job_id if len(rows) > limit else None))
+    return answer(await request.app[PARTS].tables.read(page))
 
 
 async def show_history(request: web.Request, key: Key) -> web.Response:

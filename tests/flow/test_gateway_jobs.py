@@ -61,6 +61,8 @@ class TestOneJob:
                 "retry": f"/api/v1/jobs/{job_id}/retry",
                 "cancel": f"/api/v1/jobs/{job_id}/cancel",
             },
+            "cost": {"estimated_micro_usd": 0, "reserved_micro_usd": 0, "billed_micro_usd": 0},
+            "waits_until": None,
         }
 
     async def test_says_why_it_failed_and_what_to_do(self, desk: GatewayDesk) -> None:
