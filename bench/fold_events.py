@@ -16,7 +16,7 @@ from schemas.events import BlobRef, Body, Event, ParseOptions, ParseStarted, Par
 from schemas.ids import uuid7
 from schemas.job import Timings
 from schemas.topics import JOBS_EVENTS
-from streams.admission import Submission, admit
+from streams.admission import Submission, Terms, admit
 from streams.bus.base import Outgoing, Partition, Record
 from streams.bus.kafka import KafkaBus
 from streams.metrics import Recorder
@@ -91,7 +91,7 @@ async def _admit_jobs(tables: Tables) -> list[Submission]:
 
     async def unit(tx: Transaction, part: Sequence[Submission]) -> None:
         for job in part:
-            await admit(tx, job, Timings())
+            await admit(tx, job, Terms(Timings()))
 
     for start in range(0, JOBS, _UNIT):
         part = jobs[start : start + _UNIT]

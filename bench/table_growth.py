@@ -17,7 +17,7 @@ from bench.ground import Ground
 from schemas.events import BlobRef, Event, ParseOptions, ParseStarted
 from schemas.ids import uuid7
 from schemas.job import Timings
-from streams.admission import Submission, admit
+from streams.admission import Submission, Terms, admit
 from streams.jobs import from_row
 from streams.metrics import Recorder
 from streams.outbox import put_events
@@ -62,7 +62,7 @@ class Subject:
         self.now_ms += 1
         self._number += 1
         submission = self._submission()
-        await self.tables.write(lambda tx: admit(tx, submission, Timings()))
+        await self.tables.write(lambda tx: admit(tx, submission, Terms(Timings())))
         self._unclaimed.append(submission.job_id)
 
     async def claim(self) -> None:

@@ -48,8 +48,8 @@ NOT_DELETED = frozenset(State) - {State.DELETED}
 
 MAX_TRIES = 5
 MAX_LOSSES = 10
-LONGEST_WAIT_MS = 3_600_000
-"""A vendor's or another machine's clock that says "next year" must not freeze a job."""
+LONGEST_WAIT_MS, LONGEST_BUDGET_WAIT_MS = 3_600_000, 32 * 86_400_000
+"""No clock elsewhere may freeze a job for a year; a budget's next window is a month away."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -193,12 +193,12 @@ def _fail(job: Job, body: ev.ParseFailed, clock: Clock) -> Moved:
     wait_ms = clock.backoff_ms(job.losses if lost else job.tries)
     if body.retry_after_seconds is not None:
         wait_ms += int(min(max(body.retry_after_seconds, 0) * 1000, LONGEST_WAIT_MS))
-    wait_ms = min(wait_ms, LONGEST_WAIT_MS)
-    return _to(after, State.RETRY_WAIT, clock.now_ms + wait_ms)
+    return _to(after, State.RETRY_WAIT, clock.now_ms + min(wait_ms, LONGEST_WAIT_MS))
 
 
 def _defer(job: Job, body: ev.ParseDeferred, clock: Clock) -> Moved:
-    wait_ms = int(min(max(body.retry_after_seconds or 0, 0) * 1000, LONGEST_WAIT_MS))
+    longest_ms = LONGEST_BUDGET_WAIT_MS if body.code == Code.BUDGET_SPENT else LONGEST_WAIT_MS
+    wait_ms = int(min(max(body.retry_after_seconds or 0, 0) * 1000, longest_ms))
     after = replace(job, error_code=body.code, error_message=None)
     return _to(after, State.RETRY_WAIT, clock.now_ms + wait_ms)
 

@@ -11,8 +11,10 @@ from services.cluster import enter_cluster, forget_topic
 from services.config import Settings
 from services.exporter import serve_metrics
 from services.llamaparse_settings import check_start
+from services.money_settings import read_money
 from services.process import EXIT_START_ANEW, collect_seldom, open_relayed, stop_on_signals
-from services.roles import Process, open_roles
+from services.roles import open_roles
+from services.worker_parts import Process
 from streams.leases import Leases
 from streams.metrics import Recorder
 from streams.processor import LogReplacedError
@@ -27,6 +29,7 @@ async def run_worker(settings: Settings, only: frozenset[str], *, metrics_port: 
     """Run the roles until SIGTERM or SIGINT, and give the process's exit code."""
     stopping = stop_on_signals()
     check_start(settings)
+    money = read_money(settings)
     check_alert_webhook(settings)
     name = wiring.process_name("worker")
     recorder = Recorder(CollectorRegistry())
@@ -42,7 +45,7 @@ async def run_worker(settings: Settings, only: frozenset[str], *, metrics_port: 
                 lease_ms = settings.timings().lease_ms
                 leases = Leases(tables, name, lease_ms, settings.renew_seconds)
                 process = Process(
-                    settings, name, recorder, tables, bus, cluster_id, telemetry, leases
+                    settings, name, recorder, tables, bus, cluster_id, telemetry, leases, money
                 )
                 return await _run_until_replaced(process, only, stopping)
 

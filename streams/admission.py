@@ -1,13 +1,17 @@
 """Admission: a kept document becomes a job, or joins the one that it already has."""
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, tzinfo
 
 from schemas.events import BlobRef, Event, ParseOptions, RetryRequested
 from schemas.ids import document_id, uuid7
 from schemas.job import RETRYABLE, Job, State, Timings, offer
+from schemas.money import Policy
 from streams.jobs import from_row, options_text
+from streams.media import TEXTS
 from streams.outbox import put_events
+from streams.reservations import LEAST, BudgetSpentError, check
+from streams.settings import Defaults, read_effective
 from streams.tables.base import Transaction
 
 _SOURCE = "/parsewire/admission"
@@ -35,11 +39,20 @@ class Admitted:
     duplicate: bool
 
 
-async def admit(tx: Transaction, submission: Submission, timings: Timings) -> Admitted:
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for every submission: the moves' waits, the environment, whose days count."""
+
+    timings: Timings
+    defaults: Defaults = field(default_factory=Defaults)
+    zone: tzinfo = UTC
+
+
+async def admit(tx: Transaction, submission: Submission, terms: Terms) -> Admitted:
     """Insert the job with its timer, first history line and offer; or join the newest one.
 
     A failed or cancelled job that is joined is asked to retry. The caller removes the blob of a
-    duplicate.
+    duplicate, and of a new document for which there is no money: BudgetSpentError.
     """
     document = document_id(submission.tenant, submission.source.sha256)
     options = options_text(submission.options)
@@ -58,9 +71,25 @@ async def admit(tx: Transaction, submission: Submission, timings: Timings) -> Ad
         if not submission.force and newest["state"] != State.DELETED:
             return await _join(tx, from_row(newest), submission.traceparent)
         generation = newest["generation"] + 1
+    await _refuse_unpaid(tx, submission, terms)
     job = _new_job(submission, document, generation, tx.now_ms)
-    await _begin(tx, job, timings)
+    await _begin(tx, job, terms.timings)
     return Admitted(job, duplicate=False)
+
+
+async def _refuse_unpaid(tx: Transaction, submission: Submission, terms: Terms) -> None:
+    """Refuse what would need money where a budget that rejects is spent already."""
+    if not terms.defaults.elsewhere or submission.media_type in TEXTS:
+        return
+    mode = submission.options.mode or (await read_effective(tx, terms.defaults)).mode
+    if mode not in ("real", "hybrid"):
+        return
+    least = replace(LEAST, service=terms.defaults.remote_parser)
+    try:
+        await check(tx, submission.tenant, least, terms.zone)
+    except BudgetSpentError as error:
+        if error.policy is Policy.REJECT:
+            raise
 
 
 async def _insert(

@@ -17,6 +17,7 @@ from schemas.events import ParseFailed, ParseQueued, ParseSucceeded, WebhookRece
 from schemas.ids import is_uuid
 from schemas.job import OPEN, Job, State
 from streams.artifact_pages import read_pages
+from streams.billing import Billing
 from streams.blobs.base import Blobs, elsewhere_key
 from streams.ends import succeeded
 from streams.foreign_words import clean
@@ -45,10 +46,13 @@ End = ParseSucceeded | ParseFailed
 class Artifacts:
     """Reads the webhooks of one self-hosted parser; reading one again changes nothing."""
 
-    def __init__(self, parser: str, tables: Tables, blobs: Blobs, *, max_pages: int) -> None:
+    def __init__(
+        self, parser: str, tables: Tables, blobs: Blobs, billing: Billing, *, max_pages: int
+    ) -> None:
         self._parser = parser
         self._tables = tables
         self._blobs = blobs
+        self._billing = billing
         self._max_pages = max_pages
 
     async def read(self, event_id: str, received: WebhookReceived, content: bytes) -> Parked | None:
@@ -128,12 +132,12 @@ class Artifacts:
         await self._tables.write(lambda tx: _say(tx, body, seen.id, job))
 
     async def _say_end(self, tx: Transaction, job: Job, sent: ArtifactWebhook, end: End) -> None:
-        """Say how it ended, and that it cost nothing."""
+        """Say how it ended, and that no bill will come."""
         named = _named(job, sent)
         await _say(tx, end, named, job)
         there = {"parser": self._parser, "vendor_job_id": named}
         await tx.run("vendor.book", job_id=job.id, attempt=job.attempt, **there)
-        await tx.run("vendor.settle", outcome="billed", credits=0.0, **there)
+        await self._billing.settle_unmetered(tx, **there)
 
 
 async def _say(tx: Transaction, body: ParseQueued | End, named: str, job: Job) -> None:

@@ -3,17 +3,27 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from schemas.errors import Code, TransientError
-from schemas.events import Body, DocumentUploaded, Event
+from schemas.events import (
+    Body,
+    DocumentUploaded,
+    Event,
+    ParseDeferred,
+    ParseFailed,
+    ParseQueued,
+)
 from schemas.ids import uuid7
+from schemas.money import Spend
 from streams.backoff import Backoff
+from streams.billing import release
 from streams.bus.base import Record
 from streams.dead_letters import bury
 from streams.leases import Key
 from streams.outbox import put_events
+from streams.reservations import Payer, reserve
 from streams.tables.base import Tables, Transaction
 
 
@@ -30,13 +40,22 @@ class Attempt:
     offer: DocumentUploaded
     begun: Event | None = None
     """Says that the work has begun; None once that is in the outbox."""
+    intended: bool = False
+    """Money may be held for it, and spent."""
 
 
 class Attempts:
     """What one owner writes about the attempts of one stage."""
 
     def __init__(
-        self, processor: str, stage: str, owner: str, lease_ms: int, cluster_id: str, tables: Tables
+        self,
+        processor: str,
+        stage: str,
+        owner: str,
+        lease_ms: int,
+        cluster_id: str,
+        tables: Tables,
+        zone: tzinfo,
     ) -> None:
         self._processor = processor
         self._stage = stage
@@ -44,6 +63,7 @@ class Attempts:
         self._lease_ms = lease_ms
         self._cluster_id = cluster_id
         self._tables = tables
+        self._zone = zone
 
     def key(self, attempt: Attempt) -> Key:
         """Name the attempt among the leases."""
@@ -74,17 +94,24 @@ class Attempts:
             await self._tables.write(lambda tx: put_events(tx, [begun]))
             attempt.begun = None
 
-    async def intend(self, attempt: Attempt, parser: str) -> float:
-        """Note that money may be spent at `parser`, and give the seconds left of the lease.
+    async def intend(self, attempt: Attempt, spend: Spend) -> float:
+        """Hold the money, note that it may be spent, and give the seconds left of the lease.
 
-        Raise AttemptLostError when the attempt is not ours to spend for.
+        Raise BudgetSpentError, or AttemptLostError when the attempt is not ours to spend for:
+        then nothing is held.
         """
         mine, began = self._mine(attempt), time.monotonic()
-        changed = await self._tables.write(
-            lambda tx: tx.run("attempts.intend", parser=parser, lease_ms=self._lease_ms, **mine)
-        )
-        if not changed:
-            raise AttemptLostError(f"{attempt.offer.job_id} at {attempt.offer.attempt}")
+        offer = attempt.offer
+        payer = Payer(offer.job_id, offer.tenant, offer.attempt, attempt.event.traceparent)
+
+        async def unit(tx: Transaction) -> None:
+            await reserve(tx, payer, spend, self._zone)
+            lease = {"parser": spend.service, "lease_ms": self._lease_ms}
+            if not await tx.run("attempts.intend", **lease, **mine):
+                raise AttemptLostError(f"{offer.job_id} at {offer.attempt}")
+
+        attempt.intended = True
+        await self._tables.write(unit)
         return self._lease_ms / 1000 - (time.monotonic() - began)
 
     async def end(self, attempt: Attempt, end: Body, poison: str | None) -> bool:
@@ -98,10 +125,21 @@ class Attempts:
                 # Said again after a commit whose answer was lost, it has ended well before.
                 return await tx.one("attempts.ended_by", **mine) is not None
             await put_events(tx, said)
+            if attempt.intended and not isinstance(end, ParseQueued):
+                await release(tx, mine["job_id"], mine["attempt"], _reason(end))
             if poison is not None:
                 code = Code.POISON_EVENT
                 await bury(tx, self._processor, self._cluster_id, attempt.record, code, poison)
             return True
+
+        return await Backoff().retry(lambda: self._tables.write(unit), TransientError)
+
+    async def bury(self, attempt: Attempt, reason: str) -> bool:
+        """Keep the offer as a dead letter; the attempt stays as it is."""
+        record, code = attempt.record, Code.POISON_EVENT
+
+        async def unit(tx: Transaction) -> bool:
+            return await bury(tx, self._processor, self._cluster_id, record, code, reason)
 
         return await Backoff().retry(lambda: self._tables.write(unit), TransientError)
 
@@ -122,3 +160,7 @@ class Attempts:
     def _mine(self, attempt: Attempt) -> dict[str, Any]:
         job_id, number, stage = self.key(attempt)
         return {"job_id": job_id, "attempt": number, "stage": stage, "owner": self._owner}
+
+
+def _reason(end: Body) -> str:
+    return end.code if isinstance(end, ParseFailed | ParseDeferred) else "served_here"

@@ -5,19 +5,22 @@ import asyncio
 import structlog
 
 from schemas.errors import Code, TransientError
+from schemas.money import Spend
 from streams.parsers.base import Document, RemoteParser, SubmissionUnresolvedError, VendorJob
 from streams.processor import Intend
 
 log = structlog.get_logger(__name__)
 
 
-async def submit(parser: RemoteParser, document: Document, intend: Intend) -> VendorJob | None:
-    """Have a job created there; None where nobody knows whether it was.
+async def submit(
+    parser: RemoteParser, document: Document, spend: Spend, intend: Intend
+) -> VendorJob | None:
+    """Have a job created there, for so much at most; None where nobody knows whether it was.
 
     Raise what the parser raises when there surely is no job, and what forbids to spend.
     """
     file_id = await parser.upload(document)
-    lease_seconds = await intend(parser.name)
+    lease_seconds = await intend(spend)
     if lease_seconds < parser.submit_seconds:
         raise TransientError(Code.TABLES_UNAVAILABLE, "noting the intent to spend took too long")
     try:

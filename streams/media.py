@@ -11,6 +11,9 @@ CSV = "text/csv"
 
 ACCEPTED = (PDF, PLAIN, MARKDOWN, CSV)
 
+TEXTS = frozenset({PLAIN, MARKDOWN, CSV})
+"""What a parser elsewhere adds nothing to: it stays on this machine in every mode."""
+
 HEAD_BYTES = 4096
 """How many of a document's first bytes `sniff` wants to see."""
 

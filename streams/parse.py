@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from schemas.errors import Code, PermanentError, TransientError
+from schemas.errors import Code, ParsewireError, PermanentError, TransientError
 from schemas.events import (
     BlobRef,
     Body,
@@ -20,13 +20,24 @@ from schemas.events import (
     ParseSucceeded,
     StageTimed,
 )
+from schemas.money import Policy
 from schemas.topics import DOCUMENTS_UPLOADED, Topic
 from streams.blobs.base import Blobs, result_key, result_keys
 from streams.elsewhere import submit
 from streams.ends import deferred, failed, succeeded
 from streams.metrics import Recorder
-from streams.parsers.base import Document, Parsed, Parser, RemoteParser, RemoteRoute, Routes
+from streams.parsers.base import (
+    Document,
+    LocalRoute,
+    Parsed,
+    Parser,
+    RemoteParser,
+    RemoteRoute,
+    Routes,
+)
 from streams.processor import Intend
+from streams.purse import Purse
+from streams.reservations import BudgetSpentError
 from streams.results import encode
 from streams.service_call import ServiceCall
 from streams.telemetry import Telemetry
@@ -70,12 +81,14 @@ class Parse:
         self,
         routes: Routes,
         blobs: Blobs,
+        purse: Purse,
         telemetry: Telemetry,
         recorder: Recorder,
         *,
         slots: int,
     ) -> None:
         self._routes = routes
+        self._purse = purse
         self._blobs = blobs
         self._telemetry = telemetry
         self._recorder = recorder
@@ -123,6 +136,8 @@ class Parse:
         try:
             async with self._blobs.open_local(offer.source) as path:
                 end = await self._route(serving, _document(offer, path))
+        except BudgetSpentError as error:
+            return serving.parser, _unpaid(offer, serving.parser, error)
         except TransientError as error:
             wait = _WAITS.get(error.code)
             if wait is not None:
@@ -138,8 +153,8 @@ class Parse:
         if isinstance(route, RemoteRoute):
             try:
                 return await self._submit(serving, document, route.parser)
-            except (TransientError, PermanentError) as error:
-                local = await self._routes.fall_back(document, route, error.code)
+            except ParsewireError as error:
+                local = await self._stand_in(document, route, error)
                 if local is None:
                     raise
                 if _cut_off():
@@ -148,12 +163,20 @@ class Parse:
                 route, serving.parser = local, local.parser.name
         return await self._parse(serving, document, route.parser)
 
+    async def _stand_in(
+        self, document: Document, failed: RemoteRoute, error: ParsewireError
+    ) -> LocalRoute | None:
+        if isinstance(error, BudgetSpentError) and error.policy is not Policy.LOCAL:
+            return None
+        return await self._routes.fall_back(document, failed, error.code)
+
     async def _submit(
         self, serving: _Serving, document: Document, parser: RemoteParser
     ) -> ParseQueued | None:
         offer = serving.offer
+        spend = await self._purse.quote(document, parser)
         with self._measured(serving, parser.name, "submit") as call:
-            seen = await submit(parser, document, serving.intend)
+            seen = await submit(parser, document, spend, serving.intend)
             if seen is None:
                 call.outcome = "unresolved"
                 return None
@@ -195,6 +218,15 @@ def _document(offer: DocumentUploaded, path: Path) -> Document:
         media_type=offer.media_type,
         options=offer.options,
     )
+
+
+def _unpaid(
+    offer: DocumentUploaded, parser: str | None, error: BudgetSpentError
+) -> ParseFailed | ParseDeferred:
+    if error.policy is Policy.REJECT:
+        return failed(offer, parser, error)
+    wait = error.retry_after_seconds
+    return ParseDeferred(offer.job_id, offer.tenant, offer.attempt, error.code, wait)
 
 
 def _cut_off() -> bool:

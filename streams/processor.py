@@ -10,6 +10,7 @@ from typing import Protocol
 
 from schemas.errors import Code
 from schemas.events import Body, DocumentUploaded, Event
+from schemas.money import Spend
 from schemas.topics import Topic
 from streams.bus.base import Partition, Record
 from streams.tables.base import Transaction
@@ -28,8 +29,8 @@ class Fold(Protocol):
         ...
 
 
-Intend = Callable[[str], Awaitable[float]]
-"""Notes on the attempt that money may be spent from here on at the parser of this name.
+Intend = Callable[[Spend], Awaitable[float]]
+"""Holds the money for the attempt, and notes on it that it may be spent from here on.
 
 Gives the seconds that the lease lasts at least; what it raises forbids to spend any.
 """

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, tzinfo
 from functools import partial
 
 import structlog
@@ -42,6 +43,7 @@ class ReactorGround:
         recorder: Recorder,
         *,
         slots: int,
+        zone: tzinfo = UTC,
         say_begun_seconds: float = SAY_BEGUN_SECONDS,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -50,7 +52,7 @@ class ReactorGround:
         self._reactor = reactor
         self._leases = leases
         self._attempts = Attempts(
-            reactor.name, reactor.stage, leases.owner, leases.lease_ms, cluster_id, tables
+            reactor.name, reactor.stage, leases.owner, leases.lease_ms, cluster_id, tables, zone
         )
         self._limit = limit
         self._recorder = recorder
@@ -189,6 +191,9 @@ class ReactorGround:
             end = ParseDeferred(offer.job_id, offer.tenant, offer.attempt, Code.SHUTDOWN)
         elif error is not None:
             log.error("work_failed", processor=self.name, exc_info=error)
+            if attempt.intended:
+                await self._leave_to_the_sweep(attempt, error)
+                return
             end, poison = _poisoned(offer), repr(error)
         else:
             end = work.result()
@@ -200,6 +205,9 @@ class ReactorGround:
             kept = await self._attempts.end(attempt, end, poison)
         except Exception as error:
             log.exception("end_not_written", processor=self.name)
+            if attempt.intended:
+                await self._leave_to_the_sweep(attempt, error)
+                return
             end, poison = _poisoned(offer), repr(error)
             kept = await self._attempts.end(attempt, end, poison)
         outcome = "applied" if kept else "thrown_away"
@@ -209,6 +217,11 @@ class ReactorGround:
             # The job elsewhere is there all the same, and somebody has to stop it and its bill.
             await self._attempts.say(attempt, end)
         await self._reactor.settle(offer, end, kept=kept)
+
+    async def _leave_to_the_sweep(self, attempt: Attempt, error: BaseException) -> None:
+        """End nothing: a job elsewhere may be there, and has to be asked for first."""
+        self._limit.note(dead=await self._attempts.bury(attempt, repr(error)))
+        self._recorder.add(PROCESSED, processor=self.name, outcome="unresolved")
 
     def _bind(self, attempt: Attempt) -> None:
         offer = attempt.offer

@@ -126,7 +126,8 @@ def refusal(windows: Iterable[Row], spend: Spend, now_ms: int) -> BudgetSpentErr
     policies = {Policy(row["policy"]) for row in spent}
     policy = next(policy for policy in _STRICTEST if policy in policies)
     names = ", ".join(row["id"] for row in spent)
-    wait_ms = max(row["end_ms"] for row in spent) - now_ms
+    # A moment into the next window: one that is taken for its last moment is refused again.
+    wait_ms = max(row["end_ms"] for row in spent) - now_ms + 1
     return BudgetSpentError(
         Code.BUDGET_SPENT,
         f"not enough is left of the budget: {names}",

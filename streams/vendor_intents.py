@@ -17,6 +17,7 @@ import structlog
 
 from schemas.errors import Code, PermanentError, TransientError
 from schemas.job import Job, Timings
+from streams.billing import Billing, release
 from streams.jobs import from_row
 from streams.lease_judge import LeaseJudge
 from streams.metrics import STEP_TIMERS_FIRED, Recorder
@@ -70,11 +71,13 @@ class VendorIntents:
         parsers: Mapping[str, RemoteParser],
         recorder: Recorder,
         timings: Timings,
+        billing: Billing,
         *,
         job_ms: int,
         every_seconds: float,
     ) -> None:
         self._tables = tables
+        self._billing = billing
         self._parsers = parsers
         self._recorder = recorder
         self._job_ms = job_ms
@@ -132,20 +135,32 @@ class VendorIntents:
         outcome = judge(intent, seen, known=parser is not None, job_ms=self._job_ms)
         self._recorder.add(STEP_TIMERS_FIRED, kind="intent", outcome=outcome)
         if outcome != "not_found_yet":
-            await self._tables.write(lambda tx: _conclude(tx, intent, outcome, seen))
+            await self._tables.write(
+                lambda tx: self._conclude(tx, intent, outcome, seen, asked=parser is not None)
+            )
 
+    async def _conclude(
+        self, tx: Transaction, intent: Intent, outcome: str, seen: VendorJob | None, *, asked: bool
+    ) -> None:
+        job = intent.job
+        if seen is not None:
+            body = queued(job.id, job.tenant, intent.attempt, intent.parser, seen)
+            await put_events(tx, [said_once(body, seen.id, job, _SOURCE, tx.now_ms)])
+        elif outcome == "worker_lost":
+            why = "the worker's lease ran out, and no job of it was found"
+            lost = failed(job, Code.WORKER_LOST, why, transient=True, parser=intent.parser)
+            await put_events(tx, [timer_event(job, intent.due_ms, lost, _SOURCE, tx.now_ms)])
+        if seen is None and not intent.booked:
+            await self._free(tx, intent, outcome, asked=asked)
+        if not intent.waited_for:
+            await tx.run("vendor.strike_intent", **_named(intent))
 
-async def _conclude(tx: Transaction, intent: Intent, outcome: str, seen: VendorJob | None) -> None:
-    job = intent.job
-    if seen is not None:
-        body = queued(job.id, job.tenant, intent.attempt, intent.parser, seen)
-        await put_events(tx, [said_once(body, seen.id, job, _SOURCE, tx.now_ms)])
-    elif outcome == "worker_lost":
-        why = "the worker's lease ran out, and no job of it was found"
-        lost = failed(job, Code.WORKER_LOST, why, transient=True, parser=intent.parser)
-        await put_events(tx, [timer_event(job, intent.due_ms, lost, _SOURCE, tx.now_ms)])
-    if not intent.waited_for:
-        await tx.run("vendor.strike_intent", **_named(intent))
+    async def _free(self, tx: Transaction, intent: Intent, outcome: str, *, asked: bool) -> None:
+        """Give the money back; where nobody could be asked, it may be billed all the same."""
+        if asked:
+            await release(tx, intent.job.id, intent.attempt, outcome)
+        else:
+            await self._billing.give_up(tx, intent.job.id, intent.attempt)
 
 
 async def _repeat(work: Callable[[], Awaitable[None]], every_seconds: float) -> None:

@@ -9,6 +9,7 @@ import structlog
 from schemas.errors import Code, ParsewireError, PermanentError, TransientError
 from schemas.events import BlobRef, ParseFailed, ParseQueued, ParseSucceeded
 from schemas.job import OPEN, Job, State
+from streams.billing import Billing
 from streams.blobs.base import Blobs, elsewhere_key
 from streams.ends import succeeded
 from streams.jobs import from_row
@@ -59,6 +60,7 @@ class VendorLook:
         blobs: Blobs,
         telemetry: Telemetry,
         recorder: Recorder,
+        billing: Billing,
         *,
         seconds: float,
     ) -> None:
@@ -67,6 +69,7 @@ class VendorLook:
         self._blobs = blobs
         self._telemetry = telemetry
         self._recorder = recorder
+        self._billing = billing
         self._seconds = seconds
 
     async def at(self, vendor_job_id: str) -> Parked | None:
@@ -89,6 +92,9 @@ class VendorLook:
         if not _counts(owner, seen):
             if not owner.booked:
                 await self._book(owner, seen)
+            elif seen.credits is not None and seen.state is not VendorState.PENDING:
+                # A bill that came, or changed, after its job was settled.
+                await self._tables.write(lambda tx: self._bill(tx, seen))
             return None
         if seen.state is VendorState.PENDING:
             if job.state is not State.PARSE_QUEUED:
@@ -162,9 +168,13 @@ class VendorLook:
         await put_events(tx, [said_once(body, seen.id, job, _SOURCE, tx.now_ms) for body in said])
         await tx.run("vendor.book", job_id=job.id, attempt=job.attempt, **named)
         if seen.credits is not None:
-            await tx.run("vendor.settle", outcome="billed", credits=seen.credits, **named)
+            await self._bill(tx, seen)
         row = await tx.one("jobs.by_id", id=job.id)
         return row is not None and _may_end(from_row(row), end)
+
+    async def _bill(self, tx: Transaction, seen: VendorJob) -> None:
+        name, billed = self._parser.name, seen.credits
+        await self._billing.settle(tx, name, seen.id, "billed", credits_billed=billed)
 
     async def _book(self, owner: _Owner, seen: VendorJob) -> None:
         """Say whose the job there is: for the bill, and to have it stopped if nobody wants it."""

@@ -8,6 +8,7 @@ import structlog
 
 from schemas.errors import PermanentError, TransientError
 from schemas.job import State
+from streams.billing import Billing
 from streams.metrics import STEP_TIMERS_FIRED, Recorder
 from streams.parsers.base import RemoteParser, VendorJob, VendorState
 from streams.tables.base import Row, Tables, Transaction
@@ -56,7 +57,7 @@ def outcome_of(age_ms: int, seen: VendorJob | None) -> str | None:
 class VendorSettle:
     """Handles due settle timers; any number of them do no harm to each other.
 
-    `free` names the parsers that send no bill, because they cost nothing.
+    `unmetered` names the parsers that send no bills.
     """
 
     def __init__(
@@ -64,17 +65,19 @@ class VendorSettle:
         tables: Tables,
         parsers: Mapping[str, RemoteParser],
         recorder: Recorder,
+        billing: Billing,
         *,
         forget: bool,
         every_seconds: float,
-        free: Collection[str] = (),
+        unmetered: Collection[str] = (),
     ) -> None:
         self._tables = tables
         self._parsers = parsers
         self._recorder = recorder
+        self._billing = billing
         self._forget = forget
         self._every_seconds = every_seconds
-        self._free = frozenset(free)
+        self._unmetered = frozenset(unmetered)
 
     async def run(self) -> None:
         """Tick until cancelled; trouble of the tables or of a vendor only delays."""
@@ -130,8 +133,8 @@ class VendorSettle:
     async def _settled(self, vendor_job: Unsettled) -> bool:
         """Do the next step for one vendor job, and tell whether nothing is left to do for it."""
         parser = self._parsers.get(vendor_job.parser)
-        if vendor_job.parser in self._free and not vendor_job.wanted:
-            return await self._settle_free(vendor_job)
+        if vendor_job.parser in self._unmetered and not vendor_job.wanted:
+            return await self._settle_unmetered(vendor_job)
         if parser is None:
             return await self._give_up(vendor_job)
         if vendor_job.wanted:
@@ -165,8 +168,9 @@ class VendorSettle:
         await self._settle(vendor_job, outcome, bill)
         return True
 
-    async def _settle_free(self, vendor_job: Unsettled) -> bool:
-        await self._settle(vendor_job, "billed", 0.0)
+    async def _settle_unmetered(self, vendor_job: Unsettled) -> bool:
+        named = _named(vendor_job)
+        await self._tables.write(lambda tx: self._billing.settle_unmetered(tx, **named))
         await self._note_forgotten(vendor_job)
         return True
 
@@ -179,8 +183,10 @@ class VendorSettle:
         return True
 
     async def _settle(self, vendor_job: Unsettled, outcome: str, bill: float | None) -> None:
-        values = {"outcome": outcome, "credits": bill, **_named(vendor_job)}
-        await self._tables.write(lambda tx: tx.run("vendor.settle", **values))
+        named = _named(vendor_job)
+        await self._tables.write(
+            lambda tx: self._billing.settle(tx, **named, outcome=outcome, credits_billed=bill)
+        )
 
     async def _note_forgotten(self, vendor_job: Unsettled) -> None:
         await self._tables.write(lambda tx: tx.run("vendor.forgotten", **_named(vendor_job)))

@@ -21,10 +21,12 @@ from services.defaults import defaults_of
 from services.gateway.app import build_app
 from services.gateway.parts import WebhookRules
 from services.gateway.serve import _parts
+from services.money_settings import read_money
 from services.process import open_relayed
-from services.roles import PROCESSORS, Process, _ground
+from services.roles import PROCESSORS, _ground
 from services.webhook_sources import load_sources
 from services.wiring import ParserRoom
+from services.worker_parts import Process
 from streams.dead_letters import DeadLetterLimit
 from streams.leases import Leases
 from streams.metrics import Recorder
@@ -148,7 +150,9 @@ async def open_cloud_desk(folder: Path, behaviour: Behaviour) -> AsyncIterator[C
         room = await enter(wiring.open_parsers(settings, tables, recorder, current))
         leases = Leases(tables, "w", settings.timings().lease_ms, settings.renew_seconds)
         telemetry = await enter(open_telemetry(bus, recorder, source="/test"))
-        process = Process(settings, "w", recorder, tables, bus, "c", telemetry, leases)
+        process = Process(
+            settings, "w", recorder, tables, bus, "c", telemetry, leases, read_money(settings)
+        )
         desk.tick_by(leases.renew, current.refresh, *_loops(process, room))
         desk.runners = await enter(_running(process, room))
         yield desk
@@ -182,12 +186,14 @@ def _loops(process: Process, room: ParserRoom) -> list[Callable[[], Any]]:
     vendor: dict[str, Any] = {"job_ms": job_ms, "every_seconds": 1.0}
     found: list[Callable[[], Any]] = []
     for _ in range(WORKERS):
-        intents = VendorIntents(tables, room.remote, recorder, timings, **vendor)
+        intents = VendorIntents(tables, room.remote, recorder, timings, process.billing, **vendor)
         found += [
             Sweeper(tables, timings, recorder, every_seconds=1.0).tick,
             VendorSweep(tables, room.remote, recorder, timings, **vendor).tick,
             intents.beat,
             intents.tick,
-            VendorSettle(tables, room.remote, recorder, forget=True, every_seconds=1.0).tick,
+            VendorSettle(
+                tables, room.remote, recorder, process.billing, forget=True, every_seconds=1.0
+            ).tick,
         ]
     return found

@@ -10,11 +10,11 @@ import orjson
 from prometheus_client import CollectorRegistry
 
 from schemas import codec
-from schemas.events import BlobRef, Body, Event, ParseOptions, ParseQueued
+from schemas.events import BlobRef, Body, CostInput, Event, ParseOptions, ParseQueued
 from schemas.ids import uuid7
 from schemas.job import Job, Timings
 from schemas.topics import JOBS_EVENTS, topic_of
-from streams.admission import Admitted, Submission, admit
+from streams.admission import Admitted, Submission, Terms, admit
 from streams.bus.base import Partition, Record
 from streams.dead_letters import DeadLetterLimit
 from streams.fold import FoldGround
@@ -54,17 +54,21 @@ class Desk:
         self.clock = clock
         self.recorder = recorder
         self.announced: list[OutboxRow] = []
+        self.costs: list[Event] = []
+        """What was said of money; `said` puts it here."""
         tables.on_commit(self.announced.extend)
 
     def said(self) -> list[Event]:
-        """Give every event announced so far, decoded, and forget them."""
+        """Give every event announced so far, decoded, and forget them; those of money apart."""
         rows, self.announced[:] = list(self.announced), []
-        return [decode_row(row) for row in rows]
+        events = [decode_row(row) for row in rows]
+        self.costs += [event for event in events if isinstance(event.body, CostInput)]
+        return [event for event in events if not isinstance(event.body, CostInput)]
 
     async def upload(self, number: int = 1, **changes: Any) -> Admitted:
         """Admit a document that differs by its number."""
         submission = submission_of(number, **changes)
-        return await self.tables.write(lambda tx: admit(tx, submission, TIMINGS))
+        return await self.tables.write(lambda tx: admit(tx, submission, Terms(TIMINGS)))
 
     async def job(self, job_id: str) -> Job:
         """Give a job."""

@@ -1,5 +1,6 @@
 """Uploads: a document's bytes kept, then its job admitted, then 202."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +20,10 @@ from services.gateway.option_rules import check_options
 from services.gateway.parts import PARTS, TRACEPARENT, Parts
 from services.gateway.problems import DisconnectedError, RefusedError
 from services.keys import Key
-from streams.admission import Admitted, Submission, admit
+from streams.admission import Admitted, Submission, Terms, admit
 from streams.blobs.base import Blobs, source_key
 from streams.metrics import UPLOAD_BYTES, UPLOAD_STAGE_SECONDS, UPLOADS
+from streams.reservations import BudgetSpentError
 
 log = structlog.get_logger(__name__)
 
@@ -101,12 +103,17 @@ async def _take(request: web.Request, key: Key, parts: Parts) -> Admitted:
 
 async def _admit(parts: Parts, submission: Submission) -> Admitted:
     started = time.perf_counter()
+    terms = Terms(parts.timings, parts.defaults, parts.zone)
     try:
-        admitted = await parts.tables.write(lambda tx: admit(tx, submission, parts.timings))
+        admitted = await parts.tables.write(lambda tx: admit(tx, submission, terms))
     except TransientError:
         # As with a cancelled wait, the commit may have been made: a blob that no row names is the
         # janitor's, and costs less than a job without its bytes.
         raise
+    except BudgetSpentError as error:
+        await _forget(parts.blobs, submission.source.key)
+        wait = str(math.ceil(error.retry_after_seconds))
+        raise RefusedError(error.code, error.message, headers={"Retry-After": wait}) from error
     except Exception:
         await _forget(parts.blobs, submission.source.key)
         raise

@@ -15,7 +15,7 @@ import structlog
 from schemas.errors import Code, PermanentError
 from schemas.events import Mode
 from streams.health import Health
-from streams.media import CSV, MARKDOWN, PDF, PLAIN
+from streams.media import PDF, TEXTS
 from streams.metrics import ROUTES, Recorder
 from streams.parsers.base import (
     Document,
@@ -29,8 +29,6 @@ from streams.parsers.base import (
 
 log = structlog.get_logger(__name__)
 
-TEXTS = frozenset({PLAIN, MARKDOWN, CSV})
-
 P = TypeVar("P")
 
 LooksScanned = Callable[[Document], Awaitable[bool]]
@@ -40,6 +38,8 @@ FALL_BACKS: dict[Code, Reason] = {
     Code.CIRCUIT_OPEN: Reason.CIRCUIT_OPEN,
     Code.VENDOR_RATE_LIMITED: Reason.RATE_SPENT,
     Code.VENDOR_QUOTA_SPENT: Reason.QUOTA_SPENT,
+    Code.BUDGET_SPENT: Reason.BUDGET_SPENT,
+    Code.SPENDING_FROZEN: Reason.BUDGET_SPENT,
     Code.DOCUMENT_TOO_LARGE: Reason.TOO_LARGE,
     Code.VENDOR_REFUSED: Reason.REFUSED,
     Code.VENDOR_UNAUTHORIZED: Reason.REFUSED,
@@ -182,8 +182,12 @@ class Router:
 
 
 def _trouble_before(failed_with: str | None) -> Reason | None:
-    """Tell whether the last attempt failed elsewhere in a way that the local parser may mend."""
-    return next((r for code, r in FALL_BACKS.items() if code.value == failed_with), None)
+    """Tell whether the last attempt failed elsewhere in a way that the local parser may mend.
+
+    Waiting for a budget is none: whether there is money is asked anew each time.
+    """
+    before = next((r for code, r in FALL_BACKS.items() if code.value == failed_with), None)
+    return None if before is Reason.BUDGET_SPENT else before
 
 
 def _known(parser: P | None, media_type: str) -> P:

@@ -86,6 +86,7 @@ async def test_a_good_key_is_taken() -> None:
             "LlamaParse address": "ok",
             "tier and version": "ok",
             "webhook URL": "warn",
+            "prices": "ok",
             "limits": "ok",
             "LlamaParse key": "ok",
             "version there": "ok",
@@ -264,7 +265,7 @@ async def test_the_verb_says_all_of_it_and_touches_nothing(tmp_path: Path) -> No
         assert (code, printed["ok"]) == (0, True)
         assert [finding["name"] for finding in printed["findings"]] == [
             *("configuration", "data directory", "tables", "embedded broker", "broker"),
-            *("LlamaParse address", "tier and version", "webhook URL", "limits"),
+            *("LlamaParse address", "tier and version", "prices", "webhook URL", "limits"),
             *("LlamaParse key", "version there", "clock"),
         ]
         assert cloud.api_key not in everything

@@ -11,10 +11,11 @@ from schemas.job import offer
 from schemas.topics import TOPICS
 from services import wiring
 from services.config import Settings
+from services.money_settings import read_money
 from services.process import EXIT_START_ANEW
-from services.roles import Process
 from services.worker import _run_until_replaced
-from streams.admission import admit
+from services.worker_parts import Process
+from streams.admission import Terms, admit
 from streams.blobs.base import source_key
 from streams.bus.base import Outgoing
 from streams.leases import Leases
@@ -50,9 +51,12 @@ async def test_leases_are_renewed_until_the_drain_is_over(tmp_path: Path) -> Non
     ):
         leases = Leases(tables, "w", 1_000, settings.renew_seconds)
         cluster_id = await bus.cluster_id()
-        process = Process(settings, "w", recorder, tables, bus, cluster_id, telemetry, leases)
+        money = read_money(settings)
+        process = Process(
+            settings, "w", recorder, tables, bus, cluster_id, telemetry, leases, money
+        )
         await wiring.build_blobs(settings).put(source.key, TEXT)
-        job = (await tables.write(lambda tx: admit(tx, submission, settings.timings()))).job
+        job = (await tables.write(lambda tx: admit(tx, submission, Terms(settings.timings())))).job
         record = record_of(event_of(offer(job)), "documents.uploaded")
         assert record.value is not None
         headers = tuple((name, raw or b"") for name, raw in record.headers)

@@ -20,6 +20,7 @@ from streams.results import decode
 from streams.tables.base import Row
 from tests.doubles.callback_service import artifact
 from tests.harness import Desk, event_of, fold_events, open_desk
+from tests.money_desk import BILLING
 
 MARKDOWN = [artifact("markdown", "# Hello")]
 
@@ -32,7 +33,7 @@ class Room:
         self.blobs = blobs
         self.job_id = job_id
         self.document_id = document_id
-        reader = Artifacts("callback", desk.tables, blobs, max_pages=3)
+        reader = Artifacts("callback", desk.tables, blobs, BILLING, max_pages=3)
         self.callbacks = Callbacks({}, blobs, {"artifacts": reader.read})
 
     def body(self, status: str = "parsed", **fields: Any) -> bytes:

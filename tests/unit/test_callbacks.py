@@ -19,6 +19,7 @@ from streams.processor import Parked
 from streams.vendor_look import VendorLook
 from tests.fakes import FakeRemote
 from tests.harness import Desk, event_of, open_desk, queue
+from tests.money_desk import BILLING
 
 EVENT_ID = "0190a5a6-0000-5000-8000-000000000001"
 
@@ -49,7 +50,9 @@ class Room:
         self.job = job
         self.parser = FakeRemote()
         self.read: list[tuple[str, str, bytes]] = []
-        look = VendorLook(self.parser, desk.tables, blobs, Silent(), desk.recorder, seconds=5)
+        look = VendorLook(
+            self.parser, desk.tables, blobs, Silent(), desk.recorder, BILLING, seconds=5
+        )
         looks = {"llamaparse": look}
         self.callbacks = Callbacks(looks, blobs, {"other": self._read})
 

@@ -7,11 +7,13 @@ import pytest
 
 from schemas.errors import Code, ParsewireError, PermanentError, TransientError
 from schemas.events import ParseOptions
+from schemas.money import Spend
 from streams.attempts import AttemptLostError
 from streams.elsewhere import submit
 from streams.parsers.base import Document, SubmissionUnresolvedError, VendorJob, VendorState
 from streams.processor import Intend
 from tests.fakes import FakeRemote
+from tests.money_desk import spend_of
 
 DOCUMENT = Document(
     job_id="job",
@@ -30,8 +32,8 @@ UNKNOWN = SubmissionUnresolvedError("the answer was lost")
 def intend_of(parser: FakeRemote, seconds: float = 15.0, error: Exception | None = None) -> Intend:
     """Make what notes the intent among the parser's calls."""
 
-    async def intend(name: str) -> float:
-        parser.calls.append(("intend", name))
+    async def intend(spend: Spend) -> float:
+        parser.calls.append(("intend", spend.service))
         if error is not None:
             raise error
         return seconds
@@ -55,7 +57,7 @@ async def cancelled_in(operation: str, parser: FakeRemote) -> "asyncio.Task[Vend
     """Cancel a submission twice while this operation is under way, and let that go on."""
     pause = Pause()
     parser.during[operation] = pause
-    submitting = asyncio.create_task(submit(parser, DOCUMENT, intend_of(parser)))
+    submitting = asyncio.create_task(submit(parser, DOCUMENT, spend_of(), intend_of(parser)))
     async with asyncio.timeout(5):
         await pause.reached.wait()
         for _ in range(2):
@@ -68,17 +70,17 @@ async def cancelled_in(operation: str, parser: FakeRemote) -> "asyncio.Task[Vend
 
 async def test_the_bytes_go_first_then_the_intent_then_the_order() -> None:
     parser = FakeRemote()
-    assert await submit(parser, DOCUMENT, intend_of(parser)) == JOB
+    assert await submit(parser, DOCUMENT, spend_of(), intend_of(parser)) == JOB
     assert parser.calls == [("upload", "job"), ("intend", "llamaparse"), ("submit", "file-job")]
 
 
 async def test_a_lease_that_may_end_before_the_call_forbids_it() -> None:
     parser = FakeRemote()
     with pytest.raises(TransientError) as caught:
-        await submit(parser, DOCUMENT, intend_of(parser, seconds=9.9))
+        await submit(parser, DOCUMENT, spend_of(), intend_of(parser, seconds=9.9))
     assert caught.value.code == "tables_unavailable"
     assert parser.operations() == ["upload", "intend"]
-    assert await submit(parser, DOCUMENT, intend_of(parser, seconds=10.0)) == JOB
+    assert await submit(parser, DOCUMENT, spend_of(), intend_of(parser, seconds=10.0)) == JOB
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ async def test_a_lease_that_may_end_before_the_call_forbids_it() -> None:
 async def test_an_intent_that_cannot_be_noted_forbids_it(error: Exception) -> None:
     parser = FakeRemote()
     with pytest.raises(type(error)) as caught:
-        await submit(parser, DOCUMENT, intend_of(parser, error=error))
+        await submit(parser, DOCUMENT, spend_of(), intend_of(parser, error=error))
     assert caught.value is error
     assert parser.operations() == ["upload", "intend"]
 
@@ -103,7 +105,7 @@ async def test_where_there_surely_is_no_job_the_reason_is_told(
     parser = FakeRemote()
     parser.failures[operation] = error
     with pytest.raises(ParsewireError) as caught:
-        await submit(parser, DOCUMENT, intend_of(parser))
+        await submit(parser, DOCUMENT, spend_of(), intend_of(parser))
     assert caught.value is error
     assert parser.operations().count("submit") == (operation == "submit")
 
@@ -111,7 +113,7 @@ async def test_where_there_surely_is_no_job_the_reason_is_told(
 async def test_where_nobody_knows_there_is_no_second_try() -> None:
     parser = FakeRemote()
     parser.failures["submit"] = UNKNOWN
-    assert await submit(parser, DOCUMENT, intend_of(parser)) is None
+    assert await submit(parser, DOCUMENT, spend_of(), intend_of(parser)) is None
     assert parser.operations() == ["upload", "intend", "submit"]
 
 

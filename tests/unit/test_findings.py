@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +20,13 @@ from services.llamaparse_settings import (
     judge_callback,
     judge_limits,
     judge_pin,
+    judge_prices,
 )
 from streams.account import AccountTaken
 from streams.parsers.llamaparse_account import DateWatch
+
+NOVEMBER_24 = 1_795_478_400_000
+"""2026-11-24 at midnight UTC."""
 
 ACCOUNT = AccountTaken(
     {"cost_effective": ["2026-09-28", "2026-08-19"], "agentic": ["2026-10-16"]},
@@ -216,7 +221,7 @@ def test_webhook_urls(url: str, level: str, what: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "level", "what"),
     [
-        ({}, "ok", "20 calls a minute are about 4 documents; one of 2000 pages costs 6000 credits"),
+        ({}, "ok", "20 calls a minute are about 4 documents"),
         ({"llamaparse_job_seconds": 30}, "warn", "given up after 30 s, before it is first looked"),
         ({"lease_seconds": 6}, "warn", "a submission has 4 s"),
     ],
@@ -225,6 +230,28 @@ def test_limits(changes: dict[str, Any], level: str, what: str) -> None:
     judged = judge_limits(settings_of(**changes))
     assert judged.level == level
     assert what in judged.what
+
+
+@pytest.mark.parametrize(
+    ("moment", "level", "what"),
+    [
+        (NOVEMBER_24, "ok", "a page costs $0.0125, 2000 pages $25.00 (developers.llamaindex.ai"),
+        (0, "fail", "llamaparse has no price for 1970-01-01, before its first one"),
+    ],
+)
+def test_prices(moment: int, level: str, what: str) -> None:
+    judged = judge_prices(settings_of(llamaparse_tier="agentic"), moment)
+    assert judged.level == level
+    assert judged.what.startswith(what)
+
+
+def test_a_price_file_that_is_wrong(tmp_path: Path) -> None:
+    wrong = settings_of(prices_file=tmp_path / "none.toml")
+    judged = judge_prices(wrong, NOVEMBER_24)
+    assert (judged.level, judged.name) == ("fail", "prices")
+    assert "none.toml: No such file" in judged.what
+    with pytest.raises(ConfigError, match="PARSEWIRE_PRICES_FILE"):
+        check_start(wrong)
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,18 @@ import pytest
 from schemas import events as ev
 from streams.vendor_settle import VendorSettle
 from tests.harness import Desk, fold_events, open_desk
+from tests.money_desk import BILLING
 
 
 def settle_of(desk: Desk) -> VendorSettle:
     return VendorSettle(
-        desk.tables, {}, desk.recorder, forget=True, every_seconds=1, free=("callback",)
+        desk.tables,
+        {},
+        desk.recorder,
+        BILLING,
+        forget=True,
+        every_seconds=1,
+        unmetered=("callback",),
     )
 
 

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from schemas import events as ev
 from schemas.errors import Code, ParsewireError, PermanentError, TransientError
+from schemas.money import Spend
 from streams.blobs.base import elsewhere_key, result_key, source_key
 from streams.blobs.disk import DiskBlobs
 from streams.metrics import Recorder
@@ -16,6 +17,7 @@ from streams.parse import Parse
 from streams.parsers.base import Document, Page, Parsed
 from streams.parsers.router import Router
 from streams.results import decode
+from tests.money_desk import FakePurse
 
 TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 
@@ -51,7 +53,7 @@ class Heard:
         self.bodies.append(body)
 
 
-async def no_intent(_parser: str) -> float:
+async def no_intent(_spend: Spend) -> float:
     raise AssertionError("parsing on this machine costs nothing")
 
 
@@ -61,7 +63,7 @@ class Room:
         self.parser = Scripted()
         self.heard = Heard()
         recorder = Recorder(CollectorRegistry())
-        self.parse = Parse(Router([self.parser]), blobs, self.heard, recorder, slots=1)
+        self.parse = Parse(Router([self.parser]), blobs, FakePurse(), self.heard, recorder, slots=1)
 
     async def offer(
         self, attempt: int = 1, media_type: str = "application/pdf"

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from schemas import events as ev
 from schemas.errors import Code, ParsewireError, PermanentError, TransientError
 from schemas.events import Mode
+from schemas.money import Spend
 from streams.attempts import AttemptLostError
 from streams.blobs.disk import DiskBlobs
 from streams.metrics import Recorder
@@ -18,6 +19,7 @@ from streams.parse import Parse
 from streams.parsers.base import SubmissionUnresolvedError, VendorState
 from streams.parsers.router import Router
 from tests.fakes import FakeRemote
+from tests.money_desk import FakePurse
 from tests.unit.test_parse import TRACE, Room, Scripted
 
 CIRCUIT = TransientError(Code.CIRCUIT_OPEN, "m")
@@ -33,10 +35,13 @@ class Elsewhere(Room):
         self.lease_seconds = 15.0
         self.forbids: Exception | None = None
         router = Router([self.parser], cloud=self.remote, mode=lambda: self.mode)
-        self.parse = Parse(router, blobs, self.heard, Recorder(CollectorRegistry()), slots=1)
+        self.purse = FakePurse()
+        self.parse = Parse(
+            router, blobs, self.purse, self.heard, Recorder(CollectorRegistry()), slots=1
+        )
 
-    async def intend(self, parser: str) -> float:
-        self.remote.calls.append(("intend", parser))
+    async def intend(self, spend: Spend) -> float:
+        self.remote.calls.append(("intend", spend.service))
         if self.forbids is not None:
             raise self.forbids
         return self.lease_seconds

@@ -18,6 +18,7 @@ from streams.processor import Intend, ProcessorStoppedError
 from streams.reactor import ReactorGround
 from streams.tables.base import Transaction
 from tests.harness import NOW, Desk, event_of, fold_events, fold_said, open_desk, record_of
+from tests.money_desk import spend_of
 
 P0 = Partition("documents.uploaded", 0)
 RESULT = ev.BlobRef("acme/j/1/result", "b" * 64, 5)
@@ -56,7 +57,7 @@ class Gate:
     ) -> ev.Body | None:
         await self.allowed.wait()
         if self.spends:
-            await intend("elsewhere")
+            await intend(spend_of("elsewhere"))
         assert traceparent is not None
         self.began.put_nowait(offer.job_id)
         await self.open.wait()

@@ -13,6 +13,7 @@ from streams.parsers.base import VendorState
 from streams.vendor_intents import VendorIntents
 from tests.fakes import FakeRemote
 from tests.harness import NOW, TIMINGS, Desk, claim, fold_events, fold_said, open_desk
+from tests.money_desk import BILLING
 
 JOB_MS = 600_000
 
@@ -30,7 +31,9 @@ def parser() -> FakeRemote:
 
 def intents_of(desk: Desk, *parsers: FakeRemote) -> VendorIntents:
     named = {parser.name: parser for parser in parsers}
-    return VendorIntents(desk.tables, named, desk.recorder, TIMINGS, job_ms=JOB_MS, every_seconds=1)
+    return VendorIntents(
+        desk.tables, named, desk.recorder, TIMINGS, BILLING, job_ms=JOB_MS, every_seconds=1
+    )
 
 
 async def intended(desk: Desk, state: State = State.PARSING) -> Job:

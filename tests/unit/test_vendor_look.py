@@ -19,6 +19,7 @@ from streams.results import decode
 from streams.vendor_look import VendorLook
 from tests.fakes import FakeRemote
 from tests.harness import Desk, fold_events, fold_whole, open_desk, queue, submission_of
+from tests.money_desk import BILLING
 
 AWAY = TransientError(Code.PARSER_UNAVAILABLE, "no connection")
 REFUSED = PermanentError(Code.VENDOR_REFUSED, "422")
@@ -53,6 +54,7 @@ class Room:
             self.blobs,
             self.heard,
             self.desk.recorder,
+            BILLING,
             seconds=seconds,
         )
 

@@ -13,6 +13,7 @@ from streams.parsers.base import VendorJob, VendorState
 from streams.vendor_settle import VendorSettle, outcome_of
 from tests.fakes import FakeRemote
 from tests.harness import Desk, fold_events, open_desk, queue
+from tests.money_desk import BILLING
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 AWAY = TransientError(Code.PARSER_UNAVAILABLE, "no connection")
@@ -34,7 +35,7 @@ def parser() -> FakeRemote:
 
 def settle_of(desk: Desk, *parsers: FakeRemote, forget: bool = False) -> VendorSettle:
     named = {parser.name: parser for parser in parsers}
-    return VendorSettle(desk.tables, named, desk.recorder, forget=forget, every_seconds=1)
+    return VendorSettle(desk.tables, named, desk.recorder, BILLING, forget=forget, every_seconds=1)
 
 
 async def complete(desk: Desk, vendor_job_id: str = "v1", number: int = 1) -> Job:
@@ -197,7 +198,7 @@ async def test_one_whose_bill_came_with_its_result_is_only_forgotten(
     job, settle = await complete(desk), settle_of(desk, parser, forget=True)
     parser.add("v1", VendorState.COMPLETED, credits=9.0)
     billed = {"parser": "llamaparse", "vendor_job_id": "v1", "outcome": "billed", "credits": 3.0}
-    await desk.tables.write(lambda tx: tx.run("vendor.settle", **billed))
+    await desk.tables.write(lambda tx: tx.run("vendor.settle", micro_usd=0, **billed))
     parser.failures["forget"] = AWAY
     await tick(desk, settle, 10_000)
     assert await lines(desk, job) == [("v1", "billed", 3.0, 1)]

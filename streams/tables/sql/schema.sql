@@ -400,3 +400,6 @@ CREATE TABLE alerts (
     last_error TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX alerts_due ON alerts (next_try_ms) WHERE next_try_ms IS NOT NULL;
+
+-- What a vendor's job was settled at: a later bill corrects it by the difference.
+ALTER TABLE vendor_jobs ADD COLUMN micro_usd INTEGER CHECK (micro_usd >= 0);

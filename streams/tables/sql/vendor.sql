@@ -12,8 +12,13 @@ SELECT * FROM vendor_jobs WHERE parser = :parser AND vendor_job_id = :vendor_job
 SELECT * FROM vendor_jobs WHERE job_id = :job_id ORDER BY attempt, vendor_job_id;
 
 -- name: settle
-UPDATE vendor_jobs SET settled_ms = :now_ms, outcome = :outcome, credits = :credits
+UPDATE vendor_jobs SET
+    settled_ms = :now_ms, outcome = :outcome, credits = :credits, micro_usd = :micro_usd
 WHERE parser = :parser AND vendor_job_id = :vendor_job_id AND settled_ms IS NULL;
+
+-- name: correct
+UPDATE vendor_jobs SET outcome = :outcome, credits = :credits, micro_usd = :micro_usd
+WHERE parser = :parser AND vendor_job_id = :vendor_job_id AND settled_ms IS NOT NULL;
 
 -- name: set_settle
 INSERT INTO timers (job_id, kind, due_ms, set_ms, repeats)

@@ -1,0 +1,32 @@
+"""A worker's parts: what its roles and the loops beside them share."""
+
+from dataclasses import dataclass
+
+from services.config import Settings
+from services.money_settings import MoneySettings
+from streams.billing import Billing
+from streams.bus.base import Bus
+from streams.leases import Leases
+from streams.metrics import Recorder
+from streams.tables.base import Tables
+from streams.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What the parts of a worker share."""
+
+    settings: Settings
+    name: str
+    recorder: Recorder
+    tables: Tables
+    bus: Bus
+    cluster_id: str
+    telemetry: Telemetry
+    leases: Leases
+    money: MoneySettings
+
+    @property
+    def billing(self) -> Billing:
+        """Say what becomes of the money that is held."""
+        return Billing(self.money.prices.rate)
