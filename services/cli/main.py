@@ -7,6 +7,8 @@ import typer
 from schemas.errors import ParsewireError
 from services.child import EXIT_CONFIG, WrongConfigurationError
 from services.cli import (
+    budget_verbs,
+    cost_verbs,
     demo,
     doctor_verb,
     job_verbs,
@@ -54,6 +56,8 @@ APP.add_typer(webhook_verbs.WEBHOOK, name="webhook")
 APP.add_typer(table_verbs.DEAD_LETTERS, name="dead-letters")
 APP.add_typer(table_verbs.PROCESSORS_APP, name="processors")
 APP.add_typer(service_verbs.SERVICES, name="services")
+APP.add_typer(cost_verbs.COSTS, name="costs")
+APP.add_typer(budget_verbs.BUDGETS, name="budgets")
 
 
 def main() -> None:

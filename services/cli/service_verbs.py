@@ -1,8 +1,5 @@
 """The verbs about services: how they do, and what operators change while the work goes on."""
 
-import os
-import pwd
-import socket
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -11,6 +8,7 @@ import typer
 
 from schemas.service_bodies import ServiceBody, ServicesBody
 from services.cli.job_verbs import Json
+from services.cli.person import who
 from services.cli.table_verbs import with_tables
 from services.cli.terminal import CommandError, moment, print_json, print_table, say
 from services.config import load_settings
@@ -61,9 +59,9 @@ def set_services(
     changes = {name: value for name, value in asked.items() if value is not None}
     if not changes:
         raise CommandError("nothing to change: give --mode, --rate or --burst")
-    defaults, who = defaults_of(load_settings()), _who()
+    defaults = defaults_of(load_settings())
     changed = with_tables(
-        lambda tables: tables.write(lambda tx: _change(tx, defaults, changes, who))
+        lambda tables: tables.write(lambda tx: _change(tx, defaults, changes, who()))
     )
     for name in changed:
         say(f"{name} = {changes[name]}; every process takes it within {REFRESH_SECONDS:g} s")
@@ -77,7 +75,7 @@ def close(service: Service = LLAMAPARSE) -> None:
     """Let calls to a service through again, once its trouble is mended."""
     if service not in defaults_of(load_settings()).rates:
         raise CommandError(f"no service {service}: see `parsewire services`")
-    if not with_tables(lambda tables: tables.write(lambda tx: close_circuit(tx, service, _who()))):
+    if not with_tables(lambda tables: tables.write(lambda tx: close_circuit(tx, service, who()))):
         raise CommandError(f"the circuit of {service} is closed already")
     say(f"the circuit of {service} is closed")
 
@@ -99,12 +97,12 @@ def show_log(
 
 
 async def _change(
-    tx: Transaction, defaults: Defaults, changes: Mapping[str, str], who: str
+    tx: Transaction, defaults: Defaults, changes: Mapping[str, str], person: str
 ) -> list[str]:
     return [
         name
         for name, value in changes.items()
-        if await change_setting(tx, defaults, name, None if value == _DEFAULT else value, who)
+        if await change_setting(tx, defaults, name, None if value == _DEFAULT else value, person)
     ]
 
 
@@ -158,12 +156,3 @@ def _line(row: Row) -> dict[str, Any]:
         "from": row["from_value"],
         "to": row["to_value"],
     }
-
-
-def _who() -> str:
-    """Name the person by the system's account: the environment can be set to anything."""
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        name = f"uid {os.getuid()}"
-    return f"{name}@{socket.gethostname()}"

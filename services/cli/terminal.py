@@ -1,6 +1,6 @@
 """The terminal: what verbs print, and how their failures become a line and an exit code."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,11 +31,23 @@ def print_json(value: Any) -> None:
     typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())
 
 
-def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], *, title: str = "") -> None:
-    """Print a table; None is an empty cell, and a cell's text is no markup."""
+def print_table(
+    columns: Iterable[str],
+    rows: Iterable[Iterable[Any]],
+    *,
+    title: str = "",
+    figures: Collection[str] = (),
+) -> None:
+    """Print a table; None is an empty cell, a cell's text is no markup, `figures` stand right."""
     table = Table(title=title or None, title_justify="left", header_style="bold", box=None)
     for number, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=number == 0)
+        right = column in figures
+        table.add_column(
+            column,
+            overflow="fold",
+            no_wrap=number == 0 or right,
+            justify="right" if right else "left",
+        )
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     # What reads a pipe looks for whole lines.
