@@ -11,7 +11,13 @@ FLOORS = ("schemas", "streams", "services")
 MOST_LINES = 250
 MOST_FUNCTION_LINES = 50
 
-PROCESSORS = {"streams.parse", "streams.callbacks", "streams.vendor_look", "streams.job_state"}
+PROCESSORS = {
+    "streams.alerts",
+    "streams.parse",
+    "streams.callbacks",
+    "streams.vendor_look",
+    "streams.job_state",
+}
 GROUNDS = {
     "streams.fold",
     "streams.reactor",
