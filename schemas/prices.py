@@ -83,6 +83,11 @@ class Prices:
         price = self._at(service, at_ms)
         return 0 if price is None else price.micro_usd_per_kilocredit
 
+    def source(self, service: str, at_ms: int) -> str | None:
+        """Say where the price is from; None for a free service. Raise as `rate` does."""
+        price = self._at(service, at_ms)
+        return None if price is None else price.source
+
     def credits_per_page(
         self, service: str, tier: str | None, at_ms: int, options: ParseOptions
     ) -> Fraction:

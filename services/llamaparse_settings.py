@@ -1,12 +1,18 @@
 """What can be said of the LlamaParse settings by themselves, before anybody is called."""
 
+import time
 from urllib.parse import urlsplit
 
 import structlog
 
+from schemas.errors import PermanentError
+from schemas.events import ParseOptions
+from schemas.money import dollars
 from services.callback_url import callback_problem, is_loopback
 from services.config import PREFIX, ConfigError, Settings
+from services.defaults import LLAMAPARSE
 from services.doctor import Finding, Level, fail, ok, warn
+from services.money_settings import read_money
 from services.wiring import llamaparse_url_problem, submit_seconds
 
 log = structlog.get_logger(__name__)
@@ -19,7 +25,6 @@ REGIONS = {
 }
 """Source: LlamaCloud's documentation, "Regions"; a key belongs to one of them."""
 
-_CREDITS_PER_PAGE = {"fast": 1, "cost_effective": 3, "agentic": 10, "agentic_plus": 45}
 _CALLS_PER_DOCUMENT = 5
 """Upload, submission, result, bill, deletion."""
 
@@ -41,10 +46,11 @@ def check_start(settings: Settings) -> None:
 
 
 def settings_findings(settings: Settings) -> list[Finding]:
-    """Judge address, pinned version, webhook URL and limits."""
+    """Judge address, pinned version, prices, webhook URL and limits."""
     return [
         judge_address(settings.llamaparse_url),
         judge_pin(settings),
+        judge_prices(settings, int(time.time() * 1000)),
         judge_callback(settings),
         judge_limits(settings),
     ]
@@ -80,6 +86,24 @@ def judge_pin(settings: Settings) -> Finding:
             f"Use {PREFIX}MODE=local, or another {PREFIX}LLAMAPARSE_TIER.",
         )
     return ok("tier and version", f"{tier} {version}")
+
+
+def judge_prices(settings: Settings, at_ms: int) -> Finding:
+    """Say what a page and the longest document cost, and where that is from."""
+    tier, most = settings.llamaparse_tier, settings.max_pages
+    try:
+        prices = read_money(settings).prices
+        page, document = (
+            prices.quote(LLAMAPARSE, tier, pages, at_ms, ParseOptions()) for pages in (1, most)
+        )
+        source = prices.source(LLAMAPARSE, at_ms)
+    except (ConfigError, PermanentError) as error:
+        return fail("prices", str(error), "Correct the file; docs/money.md tells its format.")
+    return ok(
+        "prices",
+        f"a page costs {dollars(page.micro_usd)}, {most} pages {dollars(document.micro_usd)} "
+        f"({source})",
+    )
 
 
 def judge_callback(settings: Settings) -> Finding:
@@ -118,12 +142,7 @@ def judge_limits(settings: Settings) -> Finding:
         )
     per_minute = settings.llamaparse_requests_per_minute
     documents = per_minute / _CALLS_PER_DOCUMENT
-    most = settings.max_pages * _CREDITS_PER_PAGE[settings.llamaparse_tier]
-    return ok(
-        "limits",
-        f"{per_minute:g} calls a minute are about {documents:.3g} documents; "
-        f"one of {settings.max_pages} pages costs {most} credits",
-    )
+    return ok("limits", f"{per_minute:g} calls a minute are about {documents:.3g} documents")
 
 
 def _regions() -> str:

@@ -82,3 +82,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert "directory" in refusal(Settings(prices_file=tmp_path))
     (tmp_path / "latin").write_bytes(b"# \xfc")
     assert "utf-8" in refusal(Settings(prices_file=tmp_path / "latin"))
+
+
+def test_the_pages_example_is_one_that_is_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "money.md").read_text(encoding="utf-8")
+    example = page.partition("```toml\n")[2].partition("```")[0]
+    prices = read_money(own(tmp_path, example)).prices
+    february_2027 = 1_801_440_000_000
+    asked = ParseOptions(prompt="Keep it.")
+    # 10 pages of 10 credits, and of 10 and 2 more with the prompt, at 1,100 micro-dollars.
+    for moment, micro_usd in ((NOVEMBER_24, 125_000), (february_2027, 132_000)):
+        assert prices.quote("llamaparse", "agentic", 10, moment, asked).micro_usd == micro_usd
+    assert prices.quote("callback", None, 3, february_2027, asked).micro_usd == 1_500
