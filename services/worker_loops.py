@@ -7,6 +7,7 @@ from services import wiring
 from services.defaults import CALLBACK
 from services.wiring import ParserRoom
 from services.worker_parts import Process
+from streams.cost_gauges import CostGauges
 from streams.gauges import Gauges
 from streams.janitor import Janitor
 from streams.reservation_sweep import ReservationSweep
@@ -38,6 +39,7 @@ def build_loops(process: Process, only: frozenset[str], room: ParserRoom) -> dic
         found["janitor"] = Janitor(tables, wiring.build_blobs(process.settings)).run
     if "gauges" in only:
         found["gauges"] = Gauges(tables, recorder).run
+        found["cost_gauges"] = CostGauges(tables, recorder, process.money.zone).run
     return found
 
 

@@ -208,6 +208,11 @@ class Recorder:
         except Exception:
             log.exception("metric_not_recorded", metric=metric.name)
 
+    def forget(self, metric: Metric, **labels: str) -> None:
+        """Show a series no more: of what is gone, the last value would stay for ever."""
+        if self._children.pop((metric.name, *labels.items()), None) is not None:
+            self._collectors[metric.name].remove(*(labels[name] for name in metric.labels))
+
     def series(self, metric: Metric, **labels: str) -> Series:
         """Give one series of a counter or histogram."""
         return Series(metric.name, self._child(metric, labels))
