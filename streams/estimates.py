@@ -38,7 +38,10 @@ async def uncounted(document: Document) -> int | None:
 
 
 class Estimates:
-    """Estimates by the pages that will be parsed, or by their upper bound; never too low."""
+    """Estimates by the pages that the local parser counts, or else by an upper bound.
+
+    A PDF that states a wrong count of its pages may have more there, up to the limit and one.
+    """
 
     def __init__(
         self,
