@@ -131,9 +131,12 @@ class SqliteTables:
             )
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for waiter in group:
-                self._run_savepoint(connection, waiter)
-            connection.execute("COMMIT")
+            if len(group) > 1:
+                for waiter in group:
+                    self._run_savepoint(connection, waiter)
+                connection.execute("COMMIT")
+            elif self._run(connection, group[0], undo="ROLLBACK"):
+                connection.execute("COMMIT")
         finally:
             if connection.in_transaction:
                 connection.rollback()
@@ -141,16 +144,21 @@ class SqliteTables:
         self._recorder.observe(TABLE_SECONDS, time.perf_counter() - started)
 
     def _run_savepoint(self, connection: sqlite3.Connection, waiter: _Waiter) -> None:
-        transaction = SqliteTransaction(connection, self._statements, self._clock_ms())
         connection.execute("SAVEPOINT unit")
+        self._run(connection, waiter, undo="ROLLBACK TO unit")
+        connection.execute("RELEASE unit")
+
+    def _run(self, connection: sqlite3.Connection, waiter: _Waiter, *, undo: str) -> bool:
+        """Run a unit, and tell whether it ended well; else it is undone."""
+        transaction = SqliteTransaction(connection, self._statements, self._clock_ms())
         try:
             waiter.result = drive(waiter.unit(transaction))
         except Exception as error:  # noqa: BLE001 - the unit's caller is told, the others go on
             waiter.error = _unavailable(error) if _is_trouble(error) else error
-            connection.execute("ROLLBACK TO unit")
+            connection.execute(undo)
         else:
             waiter.announced = transaction.announced
-        connection.execute("RELEASE unit")
+        return waiter.error is None
 
     def _answer(self, group: list[_Waiter], error: BaseException | None) -> None:
         if isinstance(error, sqlite3.Error):
