@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -48,13 +48,16 @@ def stop_on_signals() -> asyncio.Event:
 
 
 @asynccontextmanager
-async def open_relayed(tables: Tables, bus: Bus, recorder: Recorder) -> AsyncIterator[Producer]:
+async def open_relayed(
+    tables: Tables, bus: Bus, recorder: Recorder, *, is_behind: Callable[[], bool] = lambda: False
+) -> AsyncIterator[Producer]:
     """Open a producer with the relay at work on it; what was announced is sent before the end.
 
+    `is_behind` tells whether the process has more to do than it can.
     Raise RelayEndedError, and end what is at work inside, when the relay breaks.
     """
     async with bus.open_producer() as producer:
-        relay = Relay(tables, producer, recorder)
+        relay = Relay(tables, producer, recorder, is_behind=is_behind)
         running = asyncio.create_task(relay.run(), name="relay")
         try:
             async with _ended_with(running):

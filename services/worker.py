@@ -1,6 +1,8 @@
 """The worker: the roles and the relay of one process, until it is told to stop."""
 
 import asyncio
+from collections.abc import Sequence
+from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -17,7 +19,7 @@ from services.roles import open_roles
 from services.worker_parts import Process
 from streams.leases import Leases
 from streams.metrics import Recorder
-from streams.processor import LogReplacedError
+from streams.processor import Ground, LogReplacedError
 from streams.runner import Runner
 from streams.telemetry import open_telemetry
 from streams.watchdog import ClusterReplacedError, Progress
@@ -38,16 +40,32 @@ async def run_worker(settings: Settings, only: frozenset[str], *, metrics_port: 
             bus = wiring.build_bus(settings, name)
             cluster_id = await enter_cluster(bus, tables)
             source = f"/parsewire/{name}"
+            grounds: list[Ground] = []
+            is_behind = partial(_is_any_full, grounds)
             async with (
-                open_relayed(tables, bus, recorder) as producer,
+                open_relayed(tables, bus, recorder, is_behind=is_behind) as producer,
                 open_telemetry(producer, recorder, source=source) as telemetry,
             ):
                 lease_ms = settings.timings().lease_ms
                 leases = Leases(tables, name, lease_ms, settings.renew_seconds)
                 process = Process(
-                    settings, name, recorder, tables, bus, cluster_id, telemetry, leases, money
+                    settings,
+                    name,
+                    recorder,
+                    tables,
+                    bus,
+                    cluster_id,
+                    telemetry,
+                    leases,
+                    money,
+                    grounds,
                 )
                 return await _run_until_replaced(process, only, stopping)
+
+
+def _is_any_full(grounds: Sequence[Ground]) -> bool:
+    """Tell whether a processor holds as much as it may."""
+    return any(ground.room() == 0 for ground in grounds)
 
 
 async def _run_until_replaced(
@@ -84,6 +102,7 @@ async def _run_roles(process: Process, only: frozenset[str], stopping: asyncio.E
         for ground, limit in roles.grounds:
             progress = Progress(ground.name, recorder, stall_seconds=settings.stall_seconds)
             progresses.append(progress)
+            process.grounds.append(ground)
             runners.append(
                 Runner(
                     ground,

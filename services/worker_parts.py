@@ -1,6 +1,6 @@
 """A worker's parts: what its roles and the loops beside them share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.config import Settings
 from services.money_settings import MoneySettings
@@ -8,6 +8,7 @@ from streams.billing import Billing
 from streams.bus.base import Bus
 from streams.leases import Leases
 from streams.metrics import Recorder
+from streams.processor import Ground
 from streams.tables.base import Tables
 from streams.telemetry import Telemetry
 
@@ -25,6 +26,8 @@ class Process:
     telemetry: Telemetry
     leases: Leases
     money: MoneySettings
+    grounds: list[Ground] = field(default_factory=list)
+    """The processors at work, as far as there are any yet."""
 
     @property
     def billing(self) -> Billing:

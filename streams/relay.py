@@ -1,7 +1,7 @@
 """The relay: sends outbox rows right after their commit, and those that nobody has sent."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import orjson
 import structlog
@@ -23,6 +23,9 @@ _SCAN_ROWS = 1_000
 _ROUND_ROWS = 500
 _ROUND_SECONDS = 0.02
 """A partition that does not answer holds up the others for no longer than this."""
+_GATHER_SECONDS = 0.05
+"""Rounds begin this far apart where there is a backlog: haste brings its last document no nearer,
+and each round costs two requests, a fetch and a fold's transaction."""
 _FLUSH_SECONDS = 0.5
 _SCAN_SECONDS = 1.0
 
@@ -32,12 +35,21 @@ class Relay:
 
     A row is removed in the background after its acknowledgement (rows kept until seen: put off,
     60 s doubling to 1 h, until their fold removes them). A crash in between sends it again.
+    `is_behind` tells whether the process has more to do than it can.
     """
 
-    def __init__(self, tables: Tables, producer: Producer, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        producer: Producer,
+        recorder: Recorder,
+        *,
+        is_behind: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._tables = tables
         self._producer = producer
         self._recorder = recorder
+        self._is_behind = is_behind
         self._waiting: asyncio.Queue[OutboxRow] = asyncio.Queue(_WAITING_ROWS)
         self._room = asyncio.Semaphore(_SENDING_ROWS)
         self._sending: set[asyncio.Task[None]] = set()
@@ -68,11 +80,15 @@ class Relay:
 
     async def _send_announced(self) -> None:
         """Send in rounds: what is announced during one shares the requests of the next."""
+        loop = asyncio.get_running_loop()
         while True:
             sent = [await self._start(await self._waiting.get())]
+            next_round = loop.time() + _GATHER_SECONDS
             while not self._waiting.empty() and len(sent) < _ROUND_ROWS:
                 sent.append(await self._start(self._waiting.get_nowait()))
             await asyncio.wait(sent, timeout=_ROUND_SECONDS)
+            if self._is_behind() and self._waiting.qsize() < _ROUND_ROWS:
+                await asyncio.sleep(next_round - loop.time())
 
     async def _start(self, row: OutboxRow) -> asyncio.Task[None]:
         await self._room.acquire()

@@ -113,6 +113,20 @@ async def test_an_outage_only_delays(desk: Desk) -> None:
     assert await outbox(desk) == 0
 
 
+async def test_a_backlog_delays_what_it_gathers_and_its_end_sends_the_rest(desk: Desk) -> None:
+    sink = Sink()
+    relay = Relay(desk.tables, sink, desk.recorder, is_behind=lambda: True)
+    running = asyncio.create_task(relay.run())
+    for job in ("a", "b"):
+        await put(desk, moved(job))
+        assert (await asyncio.wait_for(sink.sent.get(), 5)).key == job.encode()
+    await put(desk, moved("c"))
+    await _stop(running)
+    await relay.close(5)
+    assert (await asyncio.wait_for(sink.sent.get(), 5)).key == b"c"
+    assert await outbox(desk) == 0
+
+
 async def _stop(task: asyncio.Task[None]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
