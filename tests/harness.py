@@ -49,7 +49,10 @@ class FakeClock:
 class Desk:
     """Tables with what they announced, and short ways to look into them."""
 
-    def __init__(self, tables: SqliteTables, clock: FakeClock, recorder: Recorder) -> None:
+    def __init__(
+        self, tables: SqliteTables, clock: FakeClock, recorder: Recorder, folder: Path
+    ) -> None:
+        self.folder = folder
         self.tables = tables
         self.clock = clock
         self.recorder = recorder
@@ -97,7 +100,7 @@ async def open_desk(folder: Path) -> AsyncIterator[Desk]:
     clock = FakeClock()
     recorder = Recorder(CollectorRegistry())
     async with open_sqlite(folder / "tables.db", recorder, clock_ms=clock) as tables:
-        yield Desk(tables, clock, recorder)
+        yield Desk(tables, clock, recorder, folder)
 
 
 def submission_of(number: int = 1, **changes: Any) -> Submission:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from schemas.money import Spend
 from streams.billing import Billing
 from streams.parsers.base import Document, RemoteParser
+from streams.tables.base import Row
+from tests.harness import Desk
 
 KILOCREDIT = 1_250_000
 """Micro-dollars for 1,000 credits."""
@@ -29,3 +31,8 @@ class FakePurse:
         if self.error is not None:
             raise self.error
         return spend_of(parser.name)
+
+
+async def costs_of_day(desk: Desk, by: str = "day") -> list[Row]:
+    """Give the sums of the day of the desks' clocks."""
+    return await desk.rows(f"costs.by_{by}", since="2027-01-15", until="2027-01-15", tenant=None)
