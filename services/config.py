@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     gateway_port: Port = Field(8080, description="Its port; 0: any free one.")
     metrics_host: str = Field("127.0.0.1", description="Where workers show their metrics.")
     metrics_port: Port = Field(0, description="A worker's metrics port; 0: any free one.")
+    windows_port: Port = Field(0, description="Port of the usage windows there; 0: any free one.")
     max_upload_bytes: Count = Field(
         512 * 1024 * 1024 + 64 * 1024,
         description="Largest document, after decompression.",

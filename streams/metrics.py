@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from streams.metric_shape import Metric
 from streams.money_metrics import MONEY_METRICS
 from streams.series import Series
+from streams.usage_metrics import USAGE_METRICS
 
 log = structlog.get_logger(__name__)
 
@@ -172,6 +173,7 @@ TELEMETRY_DROPPED = Metric(
 METRICS: tuple[Metric, ...] = (
     *(m for m in list(globals().values()) if isinstance(m, Metric)),
     *MONEY_METRICS,
+    *USAGE_METRICS,
 )
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)

@@ -1,4 +1,4 @@
-"""A deployment on this machine: broker, gateway and workers, kept running while it is open."""
+"""A deployment on this machine: broker, gateway, workers and windows, kept running while open."""
 
 import asyncio
 import os
@@ -10,7 +10,12 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 
 from services.child import Patience
-from services.cli.launch import build_launches, child_changes, open_health_session
+from services.cli.launch import (
+    build_launches,
+    build_windows_launch,
+    child_changes,
+    open_health_session,
+)
 from services.cli.run_file import (
     KEY_FILE,
     Running,
@@ -46,8 +51,10 @@ class Deployment:
         self.embedded = not settings.kafka_bootstrap_servers
         self.interrupted = False
         self._ending = False
-        self._launches = build_launches(settings, http, workers, child_changes(settings))
-        self.target = Target(self._launches[0].url, key)
+        changes = child_changes(settings)
+        self._awaited = build_launches(settings, http, workers, changes)
+        self._launches = [*self._awaited, build_windows_launch(settings, http, changes)]
+        self.target = Target(self._awaited[0].url, key)
         patience = Patience(drain_seconds=settings.drain_seconds + _DRAIN_EXTRA_SECONDS)
         self._supervisor = Supervisor(
             [launch.member() for launch in self._launches],
@@ -123,7 +130,7 @@ class Deployment:
         return await start_embedded_broker(self.settings.data_dir / BROKER_LOG)
 
     async def _until_ready(self) -> None:
-        gateway, *workers = self._launches
+        gateway, *workers = self._awaited
         await gateway.wait_for_answer("/ready")
         for worker in workers:
             await worker.wait_for_answer("/metrics")

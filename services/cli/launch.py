@@ -19,11 +19,14 @@ _ASK_AGAIN_SECONDS = 0.05
 _EMBEDDED_SESSION_SECONDS = 6.0
 """The embedded broker lets a group's first join wait half of the session's time-out."""
 
+_LISTENS = {"gateway": "gateway_port", "worker": "metrics_port", "windows": "windows_port"}
+"""The setting that says where a process listens, by its verb."""
+
 
 class Launch:
     """One process of the deployment: started on a port, and asked there whether it is alive.
 
-    `verb` is `gateway` or `worker`; `changes` are settings that the process gets.
+    `verb` is `gateway`, `worker` or `windows`; `changes` are settings that the process gets.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class Launch:
         self._changes = changes
         self._host = host
         self._port = port
-        self._health_path = "/health" if verb == "gateway" else "/metrics"
+        self._health_path = "/metrics" if verb == "worker" else "/health"
 
     @property
     def url(self) -> str:
@@ -54,13 +57,12 @@ class Launch:
         return Member(self.name, self.start, lambda: self.answers(self._health_path))
 
     async def start(self, bootstrap_servers: str) -> Process:
-        """Start the process on this broker; a worker whose port was taken meanwhile gets another.
+        """Start the process on this broker; but for the gateway's, a taken port is replaced.
 
         It has a session of its own, so that Ctrl-C reaches the supervisor alone.
         """
-        listens = "gateway_port"
-        if self._verb == "worker":
-            listens = "metrics_port"
+        listens = _LISTENS[self._verb]
+        if self._verb != "gateway":
             self._port = usable_port(self._host, self._port)
         changes = {"kafka_bootstrap_servers": bootstrap_servers, listens: self._port}
         return await asyncio.create_subprocess_exec(
@@ -108,6 +110,15 @@ def build_launches(
             for number, port in enumerate(ports, start=1)
         ),
     ]
+
+
+def build_windows_launch(
+    settings: Settings, http: aiohttp.ClientSession, changes: Mapping[str, object]
+) -> Launch:
+    """Give the process of the usage windows, for which nobody waits."""
+    host = settings.metrics_host
+    port = usable_port(host, settings.windows_port)
+    return Launch("windows", "windows", http, changes, host=host, port=port)
 
 
 def open_health_session() -> aiohttp.ClientSession:

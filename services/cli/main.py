@@ -47,7 +47,7 @@ def _quiet(context: typer.Context) -> None:
 
 
 for _verb in (
-    *(up.up, demo.demo, process_verbs.gateway, process_verbs.worker),
+    *(up.up, demo.demo, process_verbs.gateway, process_verbs.worker, process_verbs.windows),
     *(submit.submit, job_verbs.jobs, job_verbs.job, job_verbs.result, doctor_verb.doctor),
 ):
     APP.command()(_verb)

@@ -1,4 +1,4 @@
-"""The verbs that are processes: `gateway` and `worker`."""
+"""The verbs that are processes: `gateway`, `worker` and `windows`."""
 
 import ctypes
 import os
@@ -59,6 +59,14 @@ def worker(
         parent,
         name,
     )
+
+
+def windows(parent: Parent = None, name: Name = "windows") -> None:
+    """Run the usage windows until SIGTERM or Ctrl-C; one process for a deployment."""
+    # Faust is heavy, and no other process has a use for it.
+    from services.windows import run_windows  # noqa: PLC0415
+
+    _run(run_windows, parent, name)
 
 
 def _run(
