@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from schemas.money import dollars
+from schemas.periods import moment_of
 from streams.tables.base import Row, Transaction
 
 GRACE_MS = 300_000
@@ -42,13 +43,14 @@ def _window(check: str, row: Row) -> Finding:
         for name in _WINDOW
         if row[name] != row[f"true_{name}"]
     )
-    return Finding(check, f"{row['budget_id']} from {row['start_ms']}", wrong)
+    begun = moment_of(row["start_ms"])
+    return Finding(check, f"{row['budget_id']} from {begun:%Y-%m-%d %H:%M} UTC", wrong)
 
 
 def _day(check: str, row: Row) -> Finding:
     place = "/".join((row["day"], row["tenant"], row["service"], row["tier"] or "-"))
-    wrong = ", ".join(f"{name} by {row[name]}" for name in _DAY if row[name])
-    return Finding(check, place, f"the day's sums are above the ledger's: {wrong}")
+    wrong = ", ".join(f"{name} by {row[name]:+}" for name in _DAY if row[name])
+    return Finding(check, place, f"the day's sums differ from the ledger's: {wrong}")
 
 
 def _reservation(check: str, row: Row) -> Finding:
