@@ -14,7 +14,7 @@ import orjson
 from prometheus_client import CollectorRegistry
 
 from schemas.job import UNFINISHED
-from services.keys import create_key
+from services.keys import Role, create_key
 from streams.blobs.disk import DiskBlobs
 from streams.metrics import Recorder
 from streams.tables.base import Row
@@ -173,9 +173,9 @@ class Fleet:
         assert process.returncode == 0, printed
         return printed.decode()
 
-    async def client(self, tenant: str = TENANT) -> Client:
+    async def client(self, tenant: str = TENANT, role: Role = Role.TENANT) -> Client:
         """Make a producer with a new key."""
-        _, token = await create_key(self.tables, tenant, "test")
+        _, token = await create_key(self.tables, tenant, "test", role)
         return Client(self._http, self.url, token)
 
     async def rows(self, query: str, **values: Any) -> list[Row]:
