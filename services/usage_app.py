@@ -195,10 +195,13 @@ async def open_usage_app(
         await app.start()
         yield app
     finally:
+        # Before that there is nothing to keep, and a group that is being joined is not left
+        # before the broker answers.
+        seconds = _STOP_SECONDS if app.recovered.is_set() else 0
         stopping = asyncio.create_task(app.stop())
-        done, _ = await asyncio.wait({stopping}, timeout=_STOP_SECONDS)
+        done, _ = await asyncio.wait({stopping}, timeout=seconds)
         if not done:
-            log.warning("usage_not_stopped", after_seconds=_STOP_SECONDS)
+            log.info("usage_left", after_seconds=seconds)
         elif error := stopping.exception():
             # What is not kept is not committed either, and is counted by the next process.
             log.warning("usage_not_kept", error=str(error))

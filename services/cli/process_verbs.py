@@ -66,17 +66,24 @@ def windows(parent: Parent = None, name: Name = "windows") -> None:
     # Faust is heavy, and no other process has a use for it.
     from services.windows import run_windows  # noqa: PLC0415
 
-    _run(run_windows, parent, name)
+    # The thread of Faust's consumer may wait for its broker for a minute, with nothing to keep.
+    os._exit(_code_of(run_windows, parent, name))
 
 
 def _run(
     run: Callable[[Settings], Coroutine[Any, Any, int]], parent: int | None, name: str
 ) -> None:
+    raise typer.Exit(_code_of(run, parent, name))
+
+
+def _code_of(
+    run: Callable[[Settings], Coroutine[Any, Any, int]], parent: int | None, name: str
+) -> int:
     if parent is not None:
         die_with(parent)
     settings = load_settings()
     configure_logs(settings, process=name)
-    raise typer.Exit(uvloop.run(_say_trouble(run(settings))))
+    return uvloop.run(_say_trouble(run(settings)))
 
 
 async def _say_trouble(running: Coroutine[Any, Any, int]) -> int:
