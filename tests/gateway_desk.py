@@ -28,7 +28,7 @@ from streams.parsers.base import Page, Parsed
 from streams.tables.base import OutboxRow
 from streams.tables.sqlite import SqliteTables, open_sqlite
 from tests.fakes import MemoryBus
-from tests.harness import TIMINGS, decode_row, event_of
+from tests.harness import TIMINGS, FakeClock, decode_row, event_of
 
 UPLOAD = "/api/v1/upload"
 PAGES = (Page(1, "# One\n", "One\n"), Page(2, "Two\n", "Two\n"))
@@ -156,13 +156,15 @@ async def open_gateway(
     limits: Limits | None = None,
     checks: Mapping[str, Check] | None = None,
     blobs: Blobs | None = None,
+    clock: FakeClock | None = None,
     **changes: Any,
 ) -> AsyncIterator[GatewayDesk]:
     """Run a gateway for the tenants acme and globex."""
     recorder = Recorder(CollectorRegistry())
     store = folder / "blobs"
+    time: dict[str, Any] = {} if clock is None else {"clock_ms": clock}
     async with (
-        open_sqlite(folder / "tables.db", recorder) as tables,
+        open_sqlite(folder / "tables.db", recorder, **time) as tables,
         MemoryBus().open_producer() as producer,
     ):
         values: dict[str, Any] = {
