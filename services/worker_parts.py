@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from services.config import Settings
+from services.defaults import CALLBACK
 from services.money_settings import MoneySettings
 from streams.billing import Billing
 from streams.bus.base import Bus
@@ -32,4 +33,4 @@ class Process:
     @property
     def billing(self) -> Billing:
         """Say what becomes of the money that is held."""
-        return Billing(self.money.prices.rate)
+        return Billing(self.money.prices.rate, unmetered=(CALLBACK,))

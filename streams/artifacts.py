@@ -137,7 +137,7 @@ class Artifacts:
         await _say(tx, end, named, job)
         there = {"parser": self._parser, "vendor_job_id": named}
         await tx.run("vendor.book", job_id=job.id, attempt=job.attempt, **there)
-        await self._billing.settle_unmetered(tx, **there)
+        await self._billing.settle(tx, **there, outcome="billed", credits_billed=0.0)
 
 
 async def _say(tx: Transaction, body: ParseQueued | End, named: str, job: Job) -> None:

@@ -5,7 +5,7 @@ settled     a job elsewhere was billed, or never will be, or nobody will ever kn
 corrected   a job that was settled is billed otherwise
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -68,11 +68,13 @@ class _Bill:
 class Billing:
     """Says what becomes of the money that is held; doing so again changes nothing.
 
-    `rate` prices what was never reserved: the reservation's own price goes first.
+    `rate` prices what was never reserved: the reservation's own price goes first. The parsers in
+    `unmetered` send no bills: an attempt costs what was held for it, once.
     """
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: Rate, *, unmetered: Collection[str] = ()) -> None:
         self._rate = rate
+        self._unmetered = frozenset(unmetered)
 
     async def settle(
         self,
@@ -88,17 +90,14 @@ class Billing:
         counts as spent.
         """
         found = await _vendor_job(tx, parser, vendor_job_id)
-        if found is not None:
-            line, account = found
+        if found is None:
+            return
+        line, account = found
+        if parser in self._unmetered:
+            micro_usd = await _own_price(tx, line, account)
+        else:
             micro_usd = self._amount(account, outcome, credits_billed)
-            await _book(tx, line, account, _Bill(outcome, credits_billed, micro_usd))
-
-    async def settle_unmetered(self, tx: Transaction, parser: str, vendor_job_id: str) -> None:
-        """Settle a vendor job of a parser that sends no bills: it costs what was held for it."""
-        found = await _vendor_job(tx, parser, vendor_job_id)
-        if found is not None:
-            line, account = found
-            await _book(tx, line, account, _Bill("billed", 0.0, account.estimate))
+        await _book(tx, line, account, _Bill(outcome, credits_billed, micro_usd))
 
     async def give_up(self, tx: Transaction, job_id: str, attempt: int) -> None:
         """Book the estimate of an attempt that nobody can ask about any more."""
@@ -155,6 +154,15 @@ async def _book(tx: Transaction, line: Row, account: _Account, bill: _Bill) -> N
             credits=bill.credits,
         )
         await _say(tx, account, uuid7(tx.now_ms), corrected)
+
+
+async def _own_price(tx: Transaction, line: Row, account: _Account) -> int:
+    """Give what was held, unless another name of the same attempt's job has cost it already."""
+    named = (line["parser"], line["attempt"])
+    for other in await tx.all("vendor.of_job", job_id=line["job_id"]):
+        if (other["parser"], other["attempt"]) == named and other["micro_usd"]:
+            return 0
+    return account.estimate
 
 
 async def _vendor_job(

@@ -169,8 +169,7 @@ class VendorSettle:
         return True
 
     async def _settle_unmetered(self, vendor_job: Unsettled) -> bool:
-        named = _named(vendor_job)
-        await self._tables.write(lambda tx: self._billing.settle_unmetered(tx, **named))
+        await self._settle(vendor_job, "billed", 0.0)
         await self._note_forgotten(vendor_job)
         return True
 

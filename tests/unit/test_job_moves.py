@@ -176,6 +176,19 @@ def test_deferral_counts_nothing_and_waits_until_its_time() -> None:
     assert at_once.step_due_ms == NOW
 
 
+def test_only_a_budget_is_waited_for_longer_than_an_hour() -> None:
+    day, year = 86_400.0, 31_536_000.0
+    for code, seconds, wait_ms in (
+        ("budget_spent", 30 * day, 30 * 86_400_000),
+        ("budget_spent", year, 32 * 86_400_000),
+        ("spending_frozen", day, 3_600_000),
+        ("circuit_open", day, 3_600_000),
+    ):
+        deferred = ev.ParseDeferred("j", "t", 1, code, seconds)
+        outcome = moved(move(job(State.PARSING), deferred, clock()))
+        assert outcome.step_due_ms == NOW + wait_ms
+
+
 def test_a_deferral_leaves_no_word_of_an_earlier_failure() -> None:
     before = job(State.PARSING, error_code="vendor_stuck", error_message="pending for 600 s")
     after = moved(move(before, ev.ParseDeferred("job", "acme", 1, "circuit_open"), clock())).job

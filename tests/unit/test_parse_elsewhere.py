@@ -11,13 +11,14 @@ from prometheus_client import CollectorRegistry
 from schemas import events as ev
 from schemas.errors import Code, ParsewireError, PermanentError, TransientError
 from schemas.events import Mode
-from schemas.money import Spend
+from schemas.money import Policy, Spend
 from streams.attempts import AttemptLostError
 from streams.blobs.disk import DiskBlobs
 from streams.metrics import Recorder
 from streams.parse import Parse
 from streams.parsers.base import SubmissionUnresolvedError, VendorState
 from streams.parsers.router import Router
+from streams.reservations import BudgetSpentError
 from tests.fakes import FakeRemote
 from tests.money_desk import FakePurse
 from tests.unit.test_parse import TRACE, Room, Scripted
@@ -228,3 +229,52 @@ async def test_nobody_stands_in_for_work_that_was_cut_off(room: Elsewhere) -> No
         let_go.set()
         await asyncio.wait([working])
     assert (working.cancelled(), room.parser.seen) == (True, [])
+
+
+def spent(policy: Policy) -> BudgetSpentError:
+    return BudgetSpentError(Code.BUDGET_SPENT, "too dear", policy, retry_after_seconds=90.5)
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("mode", ["real", "hybrid"])
+async def test_a_budget_that_rejects_fails_the_job_for_good(
+    room: Elsewhere, mode: Mode, held: bool
+) -> None:
+    """Whether it is seen before the bytes go, or is spent by somebody else meanwhile."""
+    room.mode = mode
+    room.purse.error, room.forbids = (
+        (None, spent(Policy.REJECT))
+        if held
+        else (
+            spent(Policy.REJECT),
+            None,
+        )
+    )
+    end = await room.work()
+    assert end == ev.ParseFailed(
+        "job", "acme", 1, "budget_spent", "too dear", transient=False, parser="llamaparse"
+    )
+    assert room.remote.operations() == (["upload", "intend"] if held else [])
+    assert room.parser.seen == []
+
+
+@pytest.mark.parametrize("mode", ["real", "hybrid"])
+async def test_a_budget_that_waits_puts_it_off_until_its_next_window(
+    room: Elsewhere, mode: Mode
+) -> None:
+    room.mode, room.purse.error = mode, spent(Policy.WAIT)
+    assert await room.work() == ev.ParseDeferred("job", "acme", 1, "budget_spent", 90.5)
+    assert room.parser.seen == []
+
+
+async def test_a_budget_with_the_policy_local_lets_the_local_parser_serve(room: Elsewhere) -> None:
+    room.purse.error = spent(Policy.LOCAL)
+    end = await room.work()
+    assert isinstance(end, ev.ParseSucceeded)
+    assert end.parser == room.parser.name
+    assert room.remote.calls == []
+
+
+async def test_where_nothing_local_may_serve_the_policy_local_waits(room: Elsewhere) -> None:
+    room.mode, room.purse.error = "real", spent(Policy.LOCAL)
+    assert await room.work() == ev.ParseDeferred("job", "acme", 1, "budget_spent", 90.5)

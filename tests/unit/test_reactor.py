@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from schemas import events as ev
+from schemas.cost_events import CostReleased, CostReserved
 from schemas.errors import Code
 from schemas.job import Job, State
 from schemas.topics import DOCUMENTS_UPLOADED, Topic
@@ -16,9 +17,10 @@ from streams.dead_letters import DeadLetterLimit
 from streams.leases import Leases
 from streams.processor import Intend, ProcessorStoppedError
 from streams.reactor import ReactorGround
+from streams.reservations import BudgetSpentError
 from streams.tables.base import Transaction
 from tests.harness import NOW, Desk, event_of, fold_events, fold_said, open_desk, record_of
-from tests.money_desk import spend_of
+from tests.money_desk import fold_costs, held, spend_of
 
 P0 = Partition("documents.uploaded", 0)
 RESULT = ev.BlobRef("acme/j/1/result", "b" * 64, 5)
@@ -48,6 +50,8 @@ class Gate:
         self.spends = False
         self.resolved = True
         self.vendor_job_id: str | None = None
+        self.fails = False
+        self.refused: BudgetSpentError | None = None
 
     def started(self, offer: ev.DocumentUploaded, worker: str) -> ev.Body:
         return ev.ParseStarted(offer.job_id, offer.tenant, offer.attempt, worker)
@@ -56,8 +60,12 @@ class Gate:
         self, offer: ev.DocumentUploaded, traceparent: str | None, intend: Intend
     ) -> ev.Body | None:
         await self.allowed.wait()
-        if self.spends:
-            await intend(spend_of("elsewhere"))
+        try:
+            if self.spends:
+                await intend(spend_of("elsewhere"))
+        except BudgetSpentError as error:
+            self.refused = error
+            return _failed(offer, error.code)
         assert traceparent is not None
         self.began.put_nowait(offer.job_id)
         await self.open.wait()
@@ -65,6 +73,8 @@ class Gate:
             raise self.error
         if not self.resolved:
             return None
+        if self.fails:
+            return _failed(offer, "vendor_failed")
         if self.vendor_job_id is not None:
             return ev.ParseQueued(
                 offer.job_id, "acme", offer.attempt, "elsewhere", self.vendor_job_id
@@ -74,6 +84,10 @@ class Gate:
     async def settle(self, offer: ev.DocumentUploaded, end: ev.Body | None, *, kept: bool) -> None:
         assert offer.attempt >= 1
         self.settled.append((type(end).__name__, kept))
+
+
+def _failed(offer: ev.DocumentUploaded, code: str) -> ev.ParseFailed:
+    return ev.ParseFailed(offer.job_id, "acme", offer.attempt, code, "m", transient=False)
 
 
 class Bench:
@@ -412,3 +426,64 @@ async def test_an_end_said_again_after_a_lost_answer_counts_as_kept(desk: Desk) 
 async def _only_job(tx: Transaction) -> str:
     (row,) = await tx.all("jobs.page", tenant="acme", before="~", most=2)
     return str(row["id"])
+
+
+@pytest.mark.parametrize("failed", [False, True])
+async def test_money_that_was_held_for_nothing_is_given_back_with_the_end(
+    desk: Desk, failed: bool
+) -> None:
+    bench = Bench(desk)
+    bench.reactor.spends, bench.reactor.fails = True, failed
+    bench.reactor.open.set()
+    _, batch = await offers(desk, 1)
+    await bench.ground.handle(batch)
+    await bench.idle()
+    reserved, released = await fold_costs(desk)
+    assert (type(reserved), type(released)) == (CostReserved, CostReleased)
+    assert isinstance(released, CostReleased)
+    assert released.reason == ("vendor_failed" if failed else "served_here")
+    assert await held(desk) == 0
+
+
+async def test_money_for_a_job_elsewhere_stays_held_until_its_bill(desk: Desk) -> None:
+    bench = Bench(desk)
+    bench.reactor.spends, bench.reactor.vendor_job_id = True, "v1"
+    bench.reactor.open.set()
+    _, batch = await offers(desk, 1)
+    await bench.ground.handle(batch)
+    await bench.idle()
+    assert [type(body) for body in await fold_costs(desk)] == [CostReserved]
+    assert await held(desk) == 37_500
+
+
+async def test_without_money_nothing_is_intended(desk: Desk) -> None:
+    bench = Bench(desk)
+    bench.reactor.spends = True
+    budget = {"id": "deployment/day", "scope": "deployment", "subject": "", "period": "day"}
+    limits = {"limit_micro_usd": 37_499, "limit_pages": None, "limit_requests": None}
+    await desk.tables.write(
+        lambda tx: tx.run("money.set_budget", hard=1, policy="reject", **budget, **limits)
+    )
+    (job,), batch = await offers(desk, 1)
+    await bench.ground.handle(batch)
+    await bench.idle()
+    assert isinstance(bench.reactor.refused, BudgetSpentError)
+    (attempt,) = await desk.rows("attempts.of_job", job_id=job.id)
+    assert (attempt["intent_ms"], attempt["ended_ms"]) == (None, NOW)
+    assert await fold_costs(desk) == []
+
+
+async def test_a_defect_after_the_intent_is_left_to_the_sweep_and_shown(desk: Desk) -> None:
+    """A job elsewhere may be there: its money stays held, and its attempt open."""
+    bench = Bench(desk)
+    bench.reactor.spends, bench.reactor.error = True, ValueError("a defect")
+    bench.reactor.open.set()
+    (job,), batch = await offers(desk, 1)
+    await bench.ground.handle(batch)
+    await bench.idle()
+    assert (kinds(desk), bench.reactor.settled) == ([], [])
+    (attempt,) = await desk.rows("attempts.of_job", job_id=job.id)
+    assert (attempt["intent_ms"], attempt["ended_ms"]) == (NOW, None)
+    assert await held(desk) == 37_500
+    (letter,) = await desk.rows("positions.letters", before=10**9, most=9)
+    assert letter["reason"] == "ValueError('a defect')"

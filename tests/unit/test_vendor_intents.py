@@ -7,13 +7,14 @@ import pytest
 import pytest_asyncio
 
 from schemas import events as ev
+from schemas.cost_events import CostSettled
 from schemas.errors import Code, TransientError
 from schemas.job import Job, State
 from streams.parsers.base import VendorState
 from streams.vendor_intents import VendorIntents
 from tests.fakes import FakeRemote
 from tests.harness import NOW, TIMINGS, Desk, claim, fold_events, fold_said, open_desk
-from tests.money_desk import BILLING
+from tests.money_desk import BILLING, fold_costs, held, hold
 
 JOB_MS = 600_000
 
@@ -226,3 +227,36 @@ async def test_one_that_is_known_already_is_not_looked_for(desk: Desk, parser: F
     (attempt,) = await desk.rows("attempts.of_job", job_id=job.id)
     assert attempt["intent_ms"] is None
     assert (await desk.job(job.id)).state is State.PARSE_QUEUED
+
+
+@pytest.mark.parametrize("waited_for", [True, False])
+async def test_what_was_not_spent_is_given_back(
+    desk: Desk, parser: FakeRemote, waited_for: bool
+) -> None:
+    job, intents = await intended(desk), intents_of(desk, parser)
+    await hold(desk, job.id)
+    if not waited_for:
+        await fold_events(desk, ev.CancelRequested(job.id, "acme", 1))
+    await live(desk, intents, 140)
+    kinds = [type(body).__name__ for body in await fold_costs(desk)]
+    assert kinds == ["CostReserved", "CostReleased"]
+    assert await held(desk) == 0
+
+
+async def test_the_money_of_a_job_that_is_found_stays_held(desk: Desk, parser: FakeRemote) -> None:
+    job, intents = await intended(desk), intents_of(desk, parser)
+    await hold(desk, job.id)
+    parser.add("v1", job_id=job.id, attempt=1)
+    await live(desk, intents, 140)
+    await fold_costs(desk)
+    assert await held(desk) == 37_500
+
+
+async def test_where_nobody_can_be_asked_the_estimate_is_spent(desk: Desk) -> None:
+    job, intents = await intended(desk), intents_of(desk)
+    await hold(desk, job.id)
+    await live(desk, intents, 620)
+    _, given_up = await fold_costs(desk)
+    assert isinstance(given_up, CostSettled)
+    assert (given_up.basis, given_up.micro_usd) == ("estimated", 37_500)
+    assert await held(desk) == 0

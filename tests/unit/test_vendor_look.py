@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from schemas import events as ev
+from schemas.cost_events import CostCorrected
 from schemas.errors import Code, PermanentError, TransientError
 from schemas.events import Event
 from schemas.job import Job, State
@@ -19,7 +20,7 @@ from streams.results import decode
 from streams.vendor_look import VendorLook
 from tests.fakes import FakeRemote
 from tests.harness import Desk, fold_events, fold_whole, open_desk, queue, submission_of
-from tests.money_desk import BILLING
+from tests.money_desk import BILLING, fold_costs, held, hold, spent
 
 AWAY = TransientError(Code.PARSER_UNAVAILABLE, "no connection")
 REFUSED = PermanentError(Code.VENDOR_REFUSED, "422")
@@ -467,3 +468,20 @@ async def test_a_second_fetch_leaves_the_result_of_the_first(room: Room) -> None
     after = await room.desk.job(job.id)
     assert after.result is not None
     assert len(decode(await room.blobs.read(after.result)).pages) == 2
+
+
+async def test_a_bill_that_changed_after_the_job_was_settled_is_corrected(room: Room) -> None:
+    job = await queue(room.desk)
+    await hold(room.desk, job.id)
+    room.parser.add("v1", VendorState.COMPLETED, job_id=job.id, attempt=1, credits=3.0)
+    (end,) = await room.at()
+    await fold_events(room.desk, end)
+    await fold_costs(room.desk)
+    assert await spent(room.desk) == 3_750
+    room.parser.add("v1", VendorState.COMPLETED, job_id=job.id, attempt=1, credits=6.0)
+    assert await room.at() == []
+    assert await room.at() == []
+    (corrected,) = await fold_costs(room.desk)
+    assert isinstance(corrected, CostCorrected)
+    assert (await spent(room.desk), await held(room.desk)) == (7_500, 0)
+    assert await room.lines(job) == [("v1", 1, "billed", 6.0)]
