@@ -147,13 +147,13 @@ def _show(*, json: bool) -> None:
         print_json(asdict(body))
         return
     ends = ((budget, line) for budget in body.budgets for line in _lines(budget))
+    typer.echo(f"budgets ({body.time_zone})")
     print_table(
         ("budget", "of", "limit", "spent", "held", "left", "forecast", "when spent", "until"),
         (
             (*line, in_zone(budget.details.window_end, zone) if budget.details else "")
             for budget, line in ends
         ),
-        title=f"budgets ({body.time_zone})",
         figures=_FIGURES,
     )
     if body.frozen is not None:

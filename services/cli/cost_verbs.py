@@ -108,14 +108,13 @@ def _show_now(tenant: str | None, *, json: bool) -> None:
     if json:
         print_json({**asdict(body), "forecast": asdict(to_come)})
         return
-    whose = f"tenant {tenant}" if tenant else "all tenants"
+    typer.echo(f"costs of {_whose(tenant)} ({body.time_zone})")
     print_table(
         ("", "from", "until", "spent", "pages", "requests", "held", "per hour", "at its end"),
         (
             _now_row("today", body.today.spent, body.today.reserved, to_come.today, zone),
             _now_row("month", body.month.spent, body.month.reserved, to_come.month, zone),
         ),
-        title=f"costs of {whose} ({body.time_zone})",
         figures=_FIGURES,
     )
     if body.frozen is not None:
@@ -145,13 +144,17 @@ def _print_report(body: CostsBody) -> None:
         rows.append(
             ("total", dollars(total.micro_usd), f"{total.pages:,}", f"{total.requests:,}", "", "")
         )
-    whose = f"tenant {body.tenant}" if body.tenant else "all tenants"
+    days = f"{body.since} to {body.until}"
+    typer.echo(f"costs of {_whose(body.tenant)}, {days} ({body.time_zone})")
     print_table(
         (body.by, "spent", "pages", "requests", "estimated", "off"),
         rows,
-        title=f"costs of {whose}, {body.since} to {body.until} ({body.time_zone})",
         figures=_FIGURES,
     )
+
+
+def _whose(tenant: str | None) -> str:
+    return f"tenant {tenant}" if tenant else "all tenants"
 
 
 def _cells(line: CostLine) -> tuple[str, ...]:
