@@ -120,6 +120,7 @@ async def _send_through(deployment: Deployment, files: Sequence[Path]) -> Story:
         history = await client.history(first.job_id)
         events = await tail.of_jobs([first.job_id], within_seconds=_TAIL_SECONDS)
         cloud = await cloud_story(settings, jobs, first, tail)
+        jobs = {file: await client.job(job.job_id) for file, job in jobs.items()}
     prefix = settings.topic_prefix
     return Story(jobs, first, markdown.decode(), history, events, prefix, cloud)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
 from prometheus_client import CollectorRegistry
 
 from schemas.http import JobBody
@@ -90,10 +91,18 @@ async def _wait_for_bills(settings: Settings, tables: Tables, jobs: Sequence[Job
     try:
         async with asyncio.timeout(_BILL_SECONDS):
             for job in jobs:
-                while not _settled(settings, await _vendor_jobs(tables, job)):  # noqa: ASYNC110  # another process sets no event
+                while not await _paid(settings, tables, job):  # noqa: ASYNC110  # another process sets no event
                     await asyncio.sleep(_LOOK_SECONDS)
     except TimeoutError:
         ERR.print(f"not every bill came within {_BILL_SECONDS:g} s; a worker goes on asking")
+
+
+async def _paid(settings: Settings, tables: Tables, job: JobBody) -> bool:
+    """Tell whether every bill of a job has come, and is in the ledger."""
+    ids = orjson.dumps([job.job_id]).decode()
+    held = await tables.read(lambda tx: tx.all("money.reservations_of", job_ids=ids))
+    on_its_way = any(row["state"] == "reserved" for row in held)
+    return not on_its_way and _settled(settings, await _vendor_jobs(tables, job))
 
 
 def _settled(settings: Settings, rows: Sequence[Row]) -> bool:

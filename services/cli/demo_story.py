@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.http import HistoryBody, JobBody
+from schemas.money import dollars
 from services.cli.demo_cloud import CloudStory, tell_cloud
 from services.cli.job_verbs import print_history
 from services.cli.tail import Seen
@@ -31,16 +32,19 @@ def tell(story: Story) -> None:
     first, name = story.first, story.first.name or "the first"
     head("Documents")
     print_table(
-        ("file", "state", "pages", "parser", "ms", "note"),
+        ("file", "state", "pages", "parser", "cost", "ms", "note"),
         (
             (
                 *(file.name, job.state, job.pages, job.parser),
+                dollars(job.cost.billed_micro_usd),
                 round((job.updated_at - job.created_at).total_seconds() * 1000),
                 job.error.code if job.error else "; ".join(job.warnings),
             )
             for file, job in story.jobs.items()
         ),
     )
+    billed = dollars(sum(job.cost.billed_micro_usd for job in story.jobs.values()))
+    OUT.print(f"Cost: {billed}. The parsers of this machine are free.", highlight=False)
     lines = story.markdown.splitlines()
     head(f"{name}: {first.pages} pages, the first of {len(lines)} lines of its Markdown")
     for line in lines[:_LINES]:
