@@ -176,7 +176,10 @@ async def _change(
 
 
 def _text(values: Row | None) -> str | None:
-    return None if values is None else orjson.dumps(values).decode()
+    if values is None:
+        return None
+    given = {name: value for name, value in values.items() if value is not None}
+    return orjson.dumps(given).decode()
 
 
 def _invalid(message: str) -> PermanentError:

@@ -11,7 +11,7 @@ from schemas.money import Policy, Scope, dollars, read_usd
 from schemas.money_bodies import BudgetBody, BudgetsBody
 from schemas.periods import Period, read_zone
 from services.budget_report import read_budgets
-from services.cli.cost_verbs import in_zone
+from services.cli.cost_verbs import about, in_zone
 from services.cli.job_verbs import Json
 from services.cli.person import who
 from services.cli.table_verbs import with_tables
@@ -32,7 +32,7 @@ from streams.budgets import (
 
 BUDGETS = typer.Typer(help="Budgets: what may be spent, and the emergency stop.")
 
-_FIGURES = ("limit", "spent", "held", "left", "forecast")
+_FIGURES = ("limit", "spent", "held", "left", "forecast", "until")
 
 ScopeName = Annotated[Scope, typer.Argument(metavar="SCOPE", help="deployment, tenant or service")]
 Tenant = Annotated[str, typer.Option(help="The tenant, with the scope tenant.")]
@@ -149,7 +149,7 @@ def _show(*, json: bool) -> None:
     ends = ((budget, line) for budget in body.budgets for line in _lines(budget))
     typer.echo(f"budgets ({body.time_zone})")
     print_table(
-        ("budget", "of", "limit", "spent", "held", "left", "forecast", "when spent", "until"),
+        ("budget", "of", "limit", "spent", "held", "left", "forecast", "policy", "until"),
         (
             (*line, in_zone(budget.details.window_end, zone) if budget.details else "")
             for budget, line in ends
@@ -165,7 +165,7 @@ def _lines(budget: BudgetBody) -> Iterator[tuple[str, ...]]:
     details = budget.details
     if details is None:
         return
-    policy = details.policy if details.hard else "tells only (soft)"
+    policy = details.policy if details.hard else "soft"
     for measure in MEASURES:
         limit = getattr(details.limit, measure)
         if limit is None:
@@ -177,7 +177,7 @@ def _lines(budget: BudgetBody) -> Iterator[tuple[str, ...]]:
         )
         money = measure == "micro_usd"
         shown = [dollars(figure) if money else f"{figure:,}" for figure in figures]
-        to_come = dollars(details.forecast.at_end_micro_usd) if money else ""
+        to_come = about(details.forecast.at_end_micro_usd) if money else ""
         name = "dollars" if money else measure
         yield (budget.id, name, *shown, to_come, policy)
 

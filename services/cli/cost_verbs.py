@@ -83,7 +83,12 @@ def audit(*, json: Json = False) -> None:
 
 def in_zone(at: datetime, zone: tzinfo) -> str:
     """Write a time in the zone by which money is counted."""
-    return at.astimezone(zone).strftime("%Y-%m-%d %H:%M")
+    return at.astimezone(zone).strftime("%m-%d %H:%M")
+
+
+def about(micro_usd: int) -> str:
+    """Write what nobody knows to the micro-dollar, to the cent."""
+    return dollars(round(micro_usd, -4))
 
 
 def _report(by: By, since: str | None, until: str | None, tenant: str | None) -> CostsBody:
@@ -132,8 +137,8 @@ def _now_row(
         f"{spent.pages:,}",
         f"{spent.requests:,}",
         dollars(held.micro_usd),
-        dollars(to_come.per_hour_micro_usd),
-        dollars(to_come.at_end_micro_usd),
+        about(to_come.per_hour_micro_usd),
+        about(to_come.at_end_micro_usd),
     )
 
 

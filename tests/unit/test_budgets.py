@@ -126,20 +126,8 @@ async def test_every_change_is_noted_with_who_made_it(desk: Desk) -> None:
     assert await give(desk, pages=100, hard=False, policy=Policy.LOCAL)
     assert await desk.tables.write(lambda tx: remove_budget(tx, DAY, "bob@host"))
     assert not await desk.tables.write(lambda tx: remove_budget(tx, DAY, "bob@host"))
-    first = {
-        "limit_micro_usd": 5_000_000,
-        "limit_pages": None,
-        "limit_requests": None,
-        "hard": 1,
-        "policy": "wait",
-    }
-    second = {
-        "limit_micro_usd": None,
-        "limit_pages": 100,
-        "limit_requests": None,
-        "hard": 0,
-        "policy": "local",
-    }
+    first = {"limit_micro_usd": 5_000_000, "hard": 1, "policy": "wait"}
+    second = {"limit_pages": 100, "hard": 0, "policy": "local"}
     name = "budgets.deployment/day"
     assert await noted(desk) == [
         (name, None, first, "ann@host"),
