@@ -160,7 +160,8 @@ async def _own_price(tx: Transaction, line: Row, account: _Account) -> int:
     """Give what was held, unless another name of the same attempt's job has cost it already."""
     named = (line["parser"], line["attempt"])
     for other in await tx.all("vendor.of_job", job_id=line["job_id"]):
-        if (other["parser"], other["attempt"]) == named and other["micro_usd"]:
+        another = other["vendor_job_id"] != line["vendor_job_id"]
+        if another and (other["parser"], other["attempt"]) == named and other["micro_usd"]:
             return 0
     return account.estimate
 

@@ -123,7 +123,8 @@ ORDER BY held.reserved_ms, held.job_id LIMIT :most;
 
 -- name: bills
 -- Each settled job elsewhere against its lines, and against its credits at the price that was
--- held for: half a micro-dollar is what rounding may make of it.
+-- held for: half a micro-dollar is what rounding may make of it. A parser that sends no bills
+-- costs what was held for it, for no credits.
 WITH lines AS (
     SELECT service, vendor_job_id, sum(spent_micro_usd) AS micro_usd
     FROM cost_ledger WHERE vendor_job_id IS NOT NULL GROUP BY service, vendor_job_id)
@@ -136,7 +137,8 @@ WHERE seen.settled_ms IS NOT NULL AND seen.micro_usd IS NOT NULL
 AND (
     coalesce(lines.micro_usd, 0) != seen.micro_usd
     OR (seen.outcome = 'billed' AND held.micro_usd_per_kilocredit IS NOT NULL
-        AND abs(seen.credits * held.micro_usd_per_kilocredit / 1000.0 - seen.micro_usd) > 0.501))
+        AND abs(seen.credits * held.micro_usd_per_kilocredit / 1000.0 - seen.micro_usd) > 0.501
+        AND (seen.credits != 0 OR seen.micro_usd != held.micro_usd)))
 AND (seen.job_id, seen.attempt) NOT IN (
     SELECT json_extract(CAST(value AS TEXT), '$.job_id'),
         json_extract(CAST(value AS TEXT), '$.attempt')
