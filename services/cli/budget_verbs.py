@@ -11,7 +11,7 @@ from schemas.money import Policy, Scope, dollars, read_usd
 from schemas.money_bodies import BudgetBody, BudgetsBody
 from schemas.periods import Period, read_zone
 from services.budget_report import read_budgets
-from services.cli.cost_verbs import about, in_zone
+from services.cli.cost_verbs import about
 from services.cli.job_verbs import Json
 from services.cli.person import who
 from services.cli.table_verbs import with_tables
@@ -32,7 +32,7 @@ from streams.budgets import (
 
 BUDGETS = typer.Typer(help="Budgets: what may be spent, and the emergency stop.")
 
-_FIGURES = ("limit", "spent", "held", "left", "forecast", "until")
+_FIGURES = ("limit", "spent", "held", "left", "forecast")
 
 ScopeName = Annotated[Scope, typer.Argument(metavar="SCOPE", help="deployment, tenant or service")]
 Tenant = Annotated[str, typer.Option(help="The tenant, with the scope tenant.")]
@@ -146,14 +146,10 @@ def _show(*, json: bool) -> None:
     if json:
         print_json(asdict(body))
         return
-    ends = ((budget, line) for budget in body.budgets for line in _lines(budget))
     typer.echo(f"budgets ({body.time_zone})")
     print_table(
-        ("budget", "of", "limit", "spent", "held", "left", "forecast", "policy", "until"),
-        (
-            (*line, in_zone(budget.details.window_end, zone) if budget.details else "")
-            for budget, line in ends
-        ),
+        ("budget", "limit", "spent", "held", "left", "forecast", "policy"),
+        (line for budget in body.budgets for line in _lines(budget)),
         figures=_FIGURES,
     )
     if body.frozen is not None:
@@ -177,9 +173,10 @@ def _lines(budget: BudgetBody) -> Iterator[tuple[str, ...]]:
         )
         money = measure == "micro_usd"
         shown = [dollars(figure) if money else f"{figure:,}" for figure in figures]
+        if not money:
+            shown[0] += f" {measure}"
         to_come = about(details.forecast.at_end_micro_usd) if money else ""
-        name = "dollars" if money else measure
-        yield (budget.id, name, *shown, to_come, policy)
+        yield (budget.id, *shown, to_come, policy)
 
 
 def _whose(scope: Scope, tenant: str, service: str, period: Period) -> Whose:
