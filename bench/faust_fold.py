@@ -19,7 +19,8 @@ import uvloop
 
 from schemas import codec
 from schemas.events import BlobRef, ParseOptions
-from schemas.job import Clock, Job, Moved, State, Timings, move
+from schemas.job import Job, Moved, State, move
+from schemas.timings import Clock, Timings
 
 
 class Fold:

@@ -14,7 +14,7 @@ from bench.figures import BenchError
 from schemas import codec
 from schemas.events import BlobRef, Body, Event, ParseOptions, ParseStarted, ParseSucceeded
 from schemas.ids import uuid7
-from schemas.job import Timings
+from schemas.timings import Timings
 from schemas.topics import JOBS_EVENTS
 from streams.admission import Submission, Terms, admit
 from streams.bus.base import Outgoing, Partition, Record

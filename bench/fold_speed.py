@@ -15,7 +15,7 @@ from bench.children import open_child
 from bench.figures import BenchError, Figure, median_ratio
 from bench.fold_events import EVENTS, JOBS, Input, prepare, read_records
 from bench.ground import Ground
-from schemas.job import Timings
+from schemas.timings import Timings
 from schemas.topics import JOBS_EVENTS, Topic
 from streams.bus.base import Partition, Record
 from streams.dead_letters import DeadLetterLimit

@@ -16,7 +16,7 @@ from bench.full_table import FIRST_MS, TENANT, fill, job_id
 from bench.ground import Ground
 from schemas.events import BlobRef, Event, ParseOptions, ParseStarted
 from schemas.ids import uuid7
-from schemas.job import Timings
+from schemas.timings import Timings
 from streams.admission import Submission, Terms, admit
 from streams.jobs import from_row
 from streams.metrics import Recorder

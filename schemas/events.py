@@ -5,24 +5,24 @@ only ever added, with a default; a reader ignores those that it does not know.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
-
-from msgspec import Meta
+from typing import Literal
 
 from schemas.alert_events import BudgetThresholdCrossed, SpendRateUnusual
 from schemas.cost_events import CostCorrected, CostReleased, CostReserved, CostSettled
-from schemas.fields import Aware, Count, Positive, Seconds, Sha256
+from schemas.fields import (
+    Aware,
+    Count,
+    Languages,
+    Positive,
+    Prompt,
+    Seconds,
+    Sha256,
+    TargetPages,
+)
+from schemas.submission_events import DocumentAccepted, DocumentRefused, DocumentSubmitted
 
 Tier = Literal["fast", "cost_effective", "agentic", "agentic_plus"]
 Mode = Literal["local", "real", "hybrid", "mock"]
-Language = Annotated[str, Meta(pattern="^[a-z]{2,3}(_[a-z]{1,10})?$")]
-Languages = Annotated[tuple[Language, ...], Meta(max_length=10)]
-TargetPages = Annotated[
-    str,
-    Meta(pattern="^[1-9][0-9]{0,5}(-[1-9][0-9]{0,5})?(,[1-9][0-9]{0,5}(-[1-9][0-9]{0,5})?)*$"),
-    Meta(max_length=500),
-]
-Prompt = Annotated[str, Meta(min_length=1, max_length=4000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +154,7 @@ class JobMoved(JobEvent):
     parser: str | None = None
     pages: Count | None = None
     result: BlobRef | None = None
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,10 @@ Alert = BudgetThresholdCrossed | SpendRateUnusual
 """What the topic `usage.alerts` carries."""
 
 Body = (
-    DocumentUploaded
+    DocumentSubmitted
+    | DocumentAccepted
+    | DocumentRefused
+    | DocumentUploaded
     | JobInput
     | JobMoved
     | VendorJobSeen

@@ -11,3 +11,11 @@ Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
 Credits = Annotated[float, Meta(ge=0)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Language = Annotated[str, Meta(pattern="^[a-z]{2,3}(_[a-z]{1,10})?$")]
+Languages = Annotated[tuple[Language, ...], Meta(max_length=10)]
+TargetPages = Annotated[
+    str,
+    Meta(pattern="^[1-9][0-9]{0,5}(-[1-9][0-9]{0,5})?(,[1-9][0-9]{0,5}(-[1-9][0-9]{0,5})?)*$"),
+    Meta(max_length=500),
+]
+Prompt = Annotated[str, Meta(min_length=1, max_length=4000)]

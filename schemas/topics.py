@@ -22,6 +22,7 @@ from schemas.events import (
     VendorJobSeen,
     WebhookReceived,
 )
+from schemas.submission_events import DocumentAccepted, DocumentRefused, DocumentSubmitted
 
 MAX_RECORD_BYTES = 900_000
 """Value, key and headers together; a larger record is refused before it is sent."""
@@ -40,6 +41,12 @@ class Topic:
     """Outbox rows for it leave only when its fold has seen them, not at the broker's ack."""
 
 
+DOCUMENTS_SUBMITTED = Topic(
+    "documents.submitted", "the producer's own", (DocumentSubmitted,), 12, 168
+)
+DOCUMENTS_ANSWERED = Topic(
+    "documents.answered", "as submitted", (DocumentAccepted, DocumentRefused), 12, 168
+)
 DOCUMENTS_UPLOADED = Topic("documents.uploaded", "job id", (DocumentUploaded,), 12, 168)
 WEBHOOKS_RECEIVED = Topic(
     "webhooks.received",
@@ -79,6 +86,8 @@ METRICS_EVENTS = Topic("metrics.events", "tenant", (StageTimed, ServiceCalled), 
 USAGE_ALERTS = Topic("usage.alerts", "tenant", (BudgetThresholdCrossed, SpendRateUnusual), 1, 168)
 
 TOPICS = (
+    DOCUMENTS_SUBMITTED,
+    DOCUMENTS_ANSWERED,
     DOCUMENTS_UPLOADED,
     WEBHOOKS_RECEIVED,
     JOBS_EVENTS,
@@ -97,6 +106,9 @@ def topic_of(body: Body) -> Topic:
 
 
 _KEY_FIELDS: dict[type[Body], str] = {
+    DocumentSubmitted: "sha256",
+    DocumentAccepted: "submission_id",
+    DocumentRefused: "submission_id",
     VendorJobSeen: "vendor_job_id",
     WebhookReceived: "subject",
     **dict.fromkeys((*COSTS_EVENTS.events, *METRICS_EVENTS.events, *USAGE_ALERTS.events), "tenant"),

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.events import Tier
-from schemas.job import Timings
+from schemas.timings import Timings
 from services.setting_kinds import Count, Port, Positive, TopicPrefix, ZoneName
 
 PREFIX = "PARSEWIRE_"

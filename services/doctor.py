@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from schemas.errors import MEANINGS, ParsewireError
+from schemas.errors import ParsewireError
+from schemas.meanings import MEANINGS
 from services.config import ConfigError
 
 

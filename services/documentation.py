@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from schemas.errors import MEANINGS
+from schemas.meanings import MEANINGS
 from schemas.topics import TOPICS
 from services.config import PREFIX, Settings
 from streams.metrics import METRICS

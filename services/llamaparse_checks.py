@@ -6,7 +6,8 @@ import aiohttp
 import orjson
 from pydantic import SecretStr
 
-from schemas.errors import MEANINGS, Code, TransientError
+from schemas.errors import Code, TransientError
+from schemas.meanings import MEANINGS
 from services.config import PREFIX, Settings
 from services.doctor import Check, Finding, Level, fail, ok, warn
 from services.llamaparse_settings import ADDRESS, REGIONS, settings_findings

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, tzinfo
 
 from schemas.events import BlobRef, Event, ParseOptions, RetryRequested
 from schemas.ids import document_id, uuid7
-from schemas.job import RETRYABLE, Job, State, Timings, offer
+from schemas.job import RETRYABLE, Job, State, offer
 from schemas.money import Policy
+from schemas.timings import Timings
 from streams.jobs import from_row, options_text
 from streams.media import TEXTS
 from streams.outbox import put_events
@@ -29,6 +30,7 @@ class Submission:
     options: ParseOptions
     force: bool
     traceparent: str
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ async def _insert(
         source_sha256=submission.source.sha256,
         source_bytes=submission.source.size_bytes,
         traceparent=submission.traceparent,
+        reference=submission.reference,
     )
     return inserted > 0
 
@@ -161,6 +164,7 @@ def _new_job(submission: Submission, document: str, generation: int, now_ms: int
         created_ms=now_ms,
         updated_ms=now_ms,
         traceparent=submission.traceparent,
+        reference=submission.reference,
     )
 
 

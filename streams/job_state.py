@@ -12,7 +12,8 @@ from schemas.codec import type_name
 from schemas.errors import Code, PermanentError
 from schemas.events import Event, JobInput, JobMoved, ParseDeferred, ParseFailed, ParseQueued
 from schemas.ids import sibling_id
-from schemas.job import Clock, Ignored, Job, Moved, State, Timings, move, offer
+from schemas.job import Ignored, Job, Moved, State, move, offer
+from schemas.timings import Clock, Timings
 from schemas.topics import JOBS_EVENTS, Topic, key_of
 from streams.jobs import from_row, moved_values
 from streams.outbox import put_events
@@ -140,6 +141,7 @@ def _said(job: Job, source: State, target: State) -> JobMoved:
         parser=job.parser,
         pages=job.pages,
         result=job.result,
+        reference=job.reference,
     )
 
 

@@ -50,6 +50,7 @@ def from_row(row: Row) -> Job:
         error_code=row["error_code"],
         error_message=row["error_message"],
         traceparent=row["traceparent"],
+        reference=row["reference"],
     )
 
 

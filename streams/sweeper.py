@@ -17,7 +17,8 @@ import structlog
 from schemas.errors import Code, TransientError
 from schemas.events import Body, Event, JobMoved, ParseFailed, RetryDue
 from schemas.ids import derived_id
-from schemas.job import Job, State, Timings, offer
+from schemas.job import Job, State, offer
+from schemas.timings import Timings
 from streams.jobs import from_row
 from streams.lease_judge import LeaseJudge
 from streams.metrics import STEP_TIMERS_FIRED, Recorder
@@ -113,6 +114,7 @@ def _said_again(job: Job) -> JobMoved:
         parser=job.parser,
         pages=job.pages,
         result=job.result,
+        reference=job.reference,
     )
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import structlog
 
 from schemas.errors import Code, PermanentError, TransientError
-from schemas.job import Job, Timings
+from schemas.job import Job
+from schemas.timings import Timings
 from streams.billing import Billing, release
 from streams.jobs import from_row
 from streams.lease_judge import LeaseJudge

@@ -14,7 +14,8 @@ import structlog
 
 from schemas.errors import Code, PermanentError, TransientError
 from schemas.events import Event
-from schemas.job import Job, Timings
+from schemas.job import Job
+from schemas.timings import Timings
 from streams.jobs import from_row
 from streams.metrics import STEP_TIMERS_FIRED, Recorder
 from streams.outbox import put_events

@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 from schemas import codec
 from schemas.events import BlobRef, Body, CostInput, Event, ParseOptions, ParseQueued
 from schemas.ids import uuid7
-from schemas.job import Job, Timings
+from schemas.job import Job
+from schemas.timings import Timings
 from schemas.topics import JOBS_EVENTS, topic_of
 from streams.admission import Admitted, Submission, Terms, admit
 from streams.bus.base import Partition, Record

@@ -6,9 +6,10 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from schemas.errors import MEANINGS, Code
+from schemas.errors import Code
 from schemas.http import JobBody, JobCost, JobError, Links
 from schemas.job import Job
+from schemas.meanings import MEANINGS
 from streams.jobs import given_options
 from streams.tables.base import Row
 

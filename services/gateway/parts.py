@@ -7,7 +7,7 @@ from datetime import UTC, tzinfo
 
 from aiohttp import web
 
-from schemas.job import Timings
+from schemas.timings import Timings
 from schemas.webhook_source import Source
 from services.keys import Key
 from streams.blobs.base import Blobs

@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from schemas.errors import MEANINGS, Code, ParsewireError, PermanentError, TransientError
+from schemas.errors import Code, ParsewireError, PermanentError, TransientError
 from schemas.http import Problem
+from schemas.meanings import MEANINGS
 from streams.media import ACCEPTED
 
 CONTENT_TYPE = "application/problem+json"

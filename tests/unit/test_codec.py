@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from schemas import codec
 from schemas import events as ev
+from schemas.submission_events import DocumentSubmitted
 from schemas.topics import TOPICS, key_of, topic_of
 
 text = st.text(max_size=20)
@@ -48,12 +49,15 @@ BUILDS = {
     "booked_at": moment,
     "window_start": moment,
     "window_end": moment,
+    "size_bytes": st.integers(1, 2**40),
+    "sha256": sha,
     "micro_usd": st.integers(0, 2**50),
     "usual_micro_usd": st.integers(0, 2**50),
     "credits": st.floats(0, 1e9),
     "percent": st.integers(0, 200),
     "used": st.integers(0, 2**50),
     "limit": st.integers(0, 2**50),
+    "reference": st.none() | text,
     "headers": st.lists(
         st.tuples(st.text("abc-", min_size=1, max_size=9), st.binary(max_size=20)), max_size=3
     ).map(tuple),
@@ -67,6 +71,8 @@ def bodies(kind: type[ev.Body]) -> st.SearchStrategy[ev.Body]:
     known = {name: strategy for name, strategy in BUILDS.items() if name in names}
     if kind is ev.JobMoved:
         known |= {"result": st.none() | blob, "pages": st.none() | st.integers(0, 9)}
+    if kind is DocumentSubmitted:
+        known |= {"blob": st.none() | text, "tenant": st.none() | text}
     return st.builds(kind, **known)
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import events as ev
-from schemas.job import OPEN, RULES, UNFINISHED, Clock, Ignored, Job, Moved, State, Timings, move
+from schemas.job import OPEN, RULES, UNFINISHED, Ignored, Job, Moved, State, move
+from schemas.timings import Clock, Timings
 from streams.tables.queries import load_migrations, load_queries
 
 NOW = 1_800_000_000_000

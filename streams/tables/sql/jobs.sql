@@ -27,10 +27,10 @@ ORDER BY id DESC LIMIT :most;
 -- name: insert
 INSERT INTO jobs (
     id, tenant, document_id, options, generation, state, attempt, tries, losses, name, media_type,
-    source_blob, source_sha256, source_bytes, traceparent, created_ms, updated_ms)
+    source_blob, source_sha256, source_bytes, traceparent, reference, created_ms, updated_ms)
 VALUES (
     :id, :tenant, :document_id, :options, :generation, 'uploaded', 1, 0, 0, :name, :media_type,
-    :source_blob, :source_sha256, :source_bytes, :traceparent, :now_ms, :now_ms)
+    :source_blob, :source_sha256, :source_bytes, :traceparent, :reference, :now_ms, :now_ms)
 ON CONFLICT (tenant, document_id, options, generation) DO NOTHING;
 
 -- name: update

@@ -403,3 +403,19 @@ CREATE INDEX alerts_due ON alerts (next_try_ms) WHERE next_try_ms IS NOT NULL;
 
 -- What a vendor's job was settled at: a later bill corrects it by the difference.
 ALTER TABLE vendor_jobs ADD COLUMN micro_usd INTEGER CHECK (micro_usd >= 0);
+
+-- version: 7
+-- What producers on the bus submitted, and what they were answered: the same id, the same answer.
+CREATE TABLE submissions (
+    tenant TEXT NOT NULL,
+    submission_id TEXT NOT NULL,
+    job_id TEXT,
+    answer TEXT NOT NULL,
+    answered_ms INTEGER NOT NULL,
+    PRIMARY KEY (tenant, submission_id)
+) STRICT, WITHOUT ROWID;
+
+ALTER TABLE jobs ADD COLUMN reference TEXT;
+
+-- A record's key that need not be text: answers are keyed as what they answer was.
+ALTER TABLE outbox ADD COLUMN raw_key BLOB;
