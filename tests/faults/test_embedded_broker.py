@@ -4,79 +4,21 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from services.cli.run_file import Running, read_key, read_run_file
-from tests.fleet import Client
+from services.cli.run_file import read_run_file
 from tests.pdfs import text_pdf
-from tests.processes import FleetProcess, until
+from tests.processes import until
+from tests.up_desk import open_up
 
 pytestmark = [pytest.mark.processes, pytest.mark.embedded]
 
 DOCUMENTS = 100
-NEW_BROKER_SECONDS = 15
 ALL_END_SECONDS = 60
 PAGES = [["# A chapter", "", *["Words to keep a parser busy for a while."] * 30]] * 10
-
-
-class Up:
-    """A running `parsewire up` with the settings that it has for everybody."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        settings: dict[str, object] = {
-            "data_dir": folder,
-            "gateway_port": 0,
-            "topic_prefix": "up.",
-            "slots": 1,
-            "log_format": "json",
-        }
-        self.process = FleetProcess("up", "up", folder, settings)
-
-    def running(self) -> Running:
-        found = read_run_file(self.folder)
-        assert found is not None
-        return found
-
-    async def new_broker(self, old_pid: int) -> Running:
-        async def replaced() -> Running | None:
-            found = read_run_file(self.folder)
-            return found if found and found.broker_pid not in (None, old_pid) else None
-
-        found = await until(replaced, "a new broker", within_seconds=NEW_BROKER_SECONDS)
-        assert found is not None
-        return found
-
-
-@asynccontextmanager
-async def open_up(folder: Path) -> AsyncIterator[tuple[Up, Client]]:
-    up = Up(folder)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http:
-        await up.process.start()
-        try:
-
-            async def ready() -> bool:
-                assert up.process.alive(), up.process.log.read_text()
-                found = read_run_file(folder)
-                if found is None:
-                    return False
-                try:
-                    async with http.get(f"{found.gateway_url}/ready") as answer:
-                        return answer.status == 200
-                except (aiohttp.ClientError, OSError):
-                    return False
-
-            await until(ready, "the gateway is ready", within_seconds=40)
-            token = read_key(folder)
-            assert token is not None
-            yield up, Client(http, up.running().gateway_url, token)
-        finally:
-            await up.process.stop()
 
 
 async def test_a_killed_broker_is_replaced_and_every_job_ends(tmp_path: Path) -> None:

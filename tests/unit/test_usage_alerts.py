@@ -30,7 +30,7 @@ class Counter:
         self.usage = Usage(UTC, lambda: unix_ms(NOON))
         self._offset = 0
 
-    def spend(self, micro_usd: int, at: datetime = NOON, **payer: str) -> None:
+    def spend(self, micro_usd: int, at: datetime = NOON, **payer: Any) -> None:
         self._offset += 1
         event = Payer(f"job-{self._offset}", at, **payer).settled(micro_usd, pages=2)
         self.usage.apply(event, Place("costs.events", 0, self._offset))
