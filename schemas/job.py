@@ -83,8 +83,7 @@ class Job(msgspec.Struct, frozen=True):
     """What a producer on the bus calls it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(msgspec.Struct, frozen=True):
     """An applied event: the job as it is now, the states it went through, what is next."""
 
     job: Job

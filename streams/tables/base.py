@@ -4,15 +4,15 @@ A query's name is `<file>.<name>`: the file in `sql/` and the `-- name:` line ab
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 Row = Mapping[str, Any]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
+class OutboxRow(msgspec.Struct, frozen=True):
     """An event on its way: a record that is to be sent because its transaction made it true."""
 
     event_id: str
