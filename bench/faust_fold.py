@@ -21,6 +21,7 @@ from schemas import codec
 from schemas.events import BlobRef, ParseOptions
 from schemas.job import Job, Moved, State, move
 from schemas.timings import Clock, Timings
+from services.process import collect_seldom
 
 
 class Fold:
@@ -107,6 +108,7 @@ def main() -> None:
             fold.apply(event)
 
     app.agent(topic, concurrency=1)(job_state)
+    collect_seldom()
     faust.Worker(app, loglevel="WARNING").execute_from_commandline()
 
 
