@@ -14,8 +14,10 @@ import typer
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner, Result
 
+from schemas.http import JobBody, JobCost, Links
 from services.cli.budget_verbs import BUDGETS
 from services.cli.cost_verbs import COSTS
+from services.cli.job_verbs import print_job
 from services.config import load_settings
 from services.cost_csv import safe_cell
 from services.wiring import open_tables
@@ -259,3 +261,41 @@ class TestBudgets:
         }
         assert second["tenant"] == "acme"
         assert "acme spent much" in run(BUDGETS, "alerts").stdout
+
+
+def job_with(cost: JobCost, waits_until: datetime | None = None) -> JobBody:
+    moment = datetime(2026, 11, 3, 9, tzinfo=UTC)
+    return JobBody(
+        job_id="j",
+        document_id="d",
+        state="retry_wait",
+        attempt=2,
+        generation=1,
+        name="a.pdf",
+        media_type="application/pdf",
+        size_bytes=10,
+        sha256="0" * 64,
+        options={},
+        parser=None,
+        parser_version=None,
+        pages=None,
+        warnings=(),
+        error=None,
+        created_at=moment,
+        updated_at=moment,
+        links=Links("", "", "", "", ""),
+        cost=cost,
+        waits_until=waits_until,
+    )
+
+
+def test_a_job_says_what_it_costs_and_until_when_it_waits(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    until = datetime(2026, 12, 1, tzinfo=UTC)
+    print_job(job_with(JobCost(75_000, 37_500, 30_000), until))
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert ["cost", "$0.03 billed, $0.0375 held; estimated at $0.075"] in lines
+    assert ["waits", "until  2026-12-01 00:00:00.000Z"] in lines
+    print_job(job_with(JobCost()))
+    assert "cost" not in capsys.readouterr().out
