@@ -128,6 +128,9 @@ async def _watch(app: UsageApp, bus: Bus, vigil: Vigil) -> None:
     while True:
         lag = await _lag(app, bus) if app.recovered.is_set() else None
         vigil.look(recovered=app.recovered.is_set(), handled=app.handled, lag=lag)
+        if trouble := vigil.trouble():
+            # Whoever watches from outside may start processes anew, and not ask for health.
+            raise UsageStoppedError(trouble)
         await asyncio.sleep(_LOOK_SECONDS)
 
 

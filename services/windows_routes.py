@@ -1,5 +1,6 @@
 """What the windows' process answers over HTTP: its metrics, the windows, and whether it moves."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,15 +17,15 @@ from streams.usage_vigil import Vigil
 
 log = structlog.get_logger(__name__)
 
-_LATEST_MS = 253_402_300_799_000
-"""The last moment that a date can name."""
+_MOMENT = re.compile("[0-9]{1,14}")
+"""Unix milliseconds up to the year 5138: every window of such a moment can be named."""
 
 
 @asynccontextmanager
 async def serve_windows(
     registry: CollectorRegistry, usage: Usage, vigil: Vigil, *, host: str, port: int
-) -> AsyncIterator[None]:
-    """Serve `/metrics`, `/windows` and `/health` for as long as the context lasts."""
+) -> AsyncIterator[int]:
+    """Serve `/metrics`, `/windows` and `/health`, on any free port for 0; give the port."""
     app = web.Application()
     app.add_routes(
         [
@@ -38,8 +39,9 @@ async def serve_windows(
     try:
         site = web.TCPSite(runner, host, port)
         await site.start()
-        log.info("windows_served", host=host, port=runner.addresses[0][1])
-        yield
+        bound = int(runner.addresses[0][1])
+        log.info("windows_served", host=host, port=bound)
+        yield bound
     finally:
         await runner.cleanup()
 
@@ -58,7 +60,7 @@ def _metrics(registry: CollectorRegistry) -> _Handler:
 def _windows(usage: Usage, vigil: Vigil) -> _Handler:
     async def answer(request: web.Request) -> web.Response:
         at = request.query.get("at")
-        if at is not None and not (at.isascii() and at.isdecimal() and int(at) <= _LATEST_MS):
+        if at is not None and _MOMENT.fullmatch(at) is None:
             raise web.HTTPBadRequest(text="`at` is a moment in unix milliseconds")
         windows = describe_windows(usage, None if at is None else int(at))
         return _json({"time_zone": str(usage.zone), **vigil.describe(), "windows": windows})

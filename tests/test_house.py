@@ -12,6 +12,8 @@ MOST_LINES = 250
 MOST_FUNCTION_LINES = 50
 
 PROCESSORS = {
+    "streams.usage",
+    "streams.usage_alerts",
     "streams.alerts",
     "streams.parse",
     "streams.callbacks",
@@ -144,6 +146,30 @@ def test_a_function_is_not_too_long(path: Path) -> None:
         if (lines := (node.end_lineno or 0) - node.lineno + 1) > MOST_FUNCTION_LINES
     }
     assert not long
+
+
+def outer_imports(path: Path) -> set[str]:
+    """Give what a room imports as it is imported itself, by full names, others' too."""
+    found: set[str] = set()
+    for node in tree_of(path).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_no_other_process_pays_for_faust() -> None:
+    direct = {name: outer_imports(path) for name, path in NAMES.items()}
+    importers = {name for name in direct if any(i.startswith("faust") for i in direct[name])}
+    assert importers == {"services.usage_app"}
+    reached, waiting = set[str](), {"services.cli.main"}
+    while waiting:
+        room = waiting.pop()
+        reached.add(room)
+        waiting |= {name for name in direct[room] if name in NAMES} - reached
+    assert "services.gateway.serve" in reached
+    assert not reached & importers
 
 
 @every_room

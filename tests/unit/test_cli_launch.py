@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestServer
 from services.cli.launch import (
     Launch,
     build_launches,
+    build_windows_launch,
     child_changes,
     gateway_port,
     open_health_session,
@@ -56,6 +57,16 @@ async def test_workers_get_ports_of_their_own(free_port: int) -> None:
         names = [launch.name for launch in build_launches(given, http, 2, {})]
         assert names == ["gateway", "worker-1", "worker-2"]
         assert build_launches(given, http, 1, {})[1].url == f"http://127.0.0.1:{free_port}"
+
+
+async def test_the_windows_get_the_port_that_was_asked_for_or_a_free_one(
+    free_port: int, taken_port: int
+) -> None:
+    async with open_health_session() as http:
+        for port in (free_port, taken_port, 0):
+            launch = build_windows_launch(settings(windows_port=port), http, {})
+            assert launch.name == "windows"
+            assert (launch.url == f"http://127.0.0.1:{port}") is (port == free_port)
 
 
 def test_children_share_the_data_directory_whatever_theirs_would_be() -> None:
