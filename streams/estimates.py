@@ -21,6 +21,9 @@ LEAST_PAGE_BYTES = 500
 LEAST_PAGE_LINES = 40
 """A page of text that is full has so many bytes or lines, whoever cuts it into pages."""
 
+LEAST_PDF_PAGE_BYTES = 64
+"""A page of a PDF takes so many bytes for its own object alone, unless it is packed with others."""
+
 _TEXTS = frozenset({PLAIN, MARKDOWN, CSV})
 _CHUNK_BYTES = 1 << 20
 
@@ -76,6 +79,8 @@ class Estimates:
             return len(select_pages(counted, options, limit).numbers)
         # Without a choice of pages LlamaParse is asked for one more than the limit.
         most = limit + 1 if ranges is None else count_pages(ranges)
+        if document.media_type == PDF:
+            return min(most, 1 + document.size_bytes // LEAST_PDF_PAGE_BYTES)
         if document.media_type in _TEXTS and document.size_bytes < most * LEAST_PAGE_BYTES:
             return min(most, await asyncio.to_thread(most_text_pages, document.path))
         return most

@@ -50,8 +50,8 @@ async def estimates() -> AsyncIterator[Estimates]:
         ("report.pdf", PDF, {"tier": "agentic"}, 37_500, 37_500),
         ("report.pdf", PDF, {"target_pages": "2-9", "tier": "agentic_plus"}, 112_500, 112_500),
         ("scan.pdf", PDF, {}, 3_750, 3_750),
-        # It needs a password here, and may not there: 21 pages, one more than the limit.
-        ("encrypted.pdf", PDF, {}, 78_750, 3_750),
+        # It needs a password here, and may not there: 1,121 bytes have room for 18 pages.
+        ("encrypted.pdf", PDF, {}, 67_500, 3_750),
         ("letter.txt", TEXT, {}, 7_500, 7_500),
     ],
 )

@@ -45,9 +45,10 @@ class Counter:
         return self.pages
 
 
-def pdf(**options: Any) -> Document:
+def pdf(size_bytes: int = 1_000_000, **options: Any) -> Document:
     asked = ParseOptions(**options)
-    return Document("j", "acme", 1, Path("nowhere"), "0" * 64, 9, "application/pdf", asked)
+    kind = "application/pdf"
+    return Document("j", "acme", 1, Path("nowhere"), "0" * 64, size_bytes, kind, asked)
 
 
 def text(folder: Path, raw: bytes, media_type: str = "text/plain", **options: Any) -> Document:
@@ -196,3 +197,10 @@ async def test_other_kinds_have_the_bound(tmp_path: Path) -> None:
     given = Estimates(PRICES, counter, max_pages=100, clock=lambda: NOVEMBER_24)
     assert (await given.of(text(tmp_path, b"PK", "application/docx"), FakeRemote())).pages == 101
     assert counter.asked == []
+
+
+@pytest.mark.parametrize(("size_bytes", "pages"), [(63, 1), (64, 2), (639, 10), (6_400, 101)])
+async def test_a_pdf_that_cannot_be_opened_has_no_more_pages_than_it_has_room_for(
+    size_bytes: int, pages: int
+) -> None:
+    assert (await estimates(None).of(pdf(size_bytes), FakeRemote())).pages == pages
