@@ -9,16 +9,7 @@ from typing import Literal
 
 from schemas.alert_events import BudgetThresholdCrossed, SpendRateUnusual
 from schemas.cost_events import CostCorrected, CostReleased, CostReserved, CostSettled
-from schemas.fields import (
-    Aware,
-    Count,
-    Languages,
-    Positive,
-    Prompt,
-    Seconds,
-    Sha256,
-    TargetPages,
-)
+from schemas.fields import Aware, Count, Languages, Positive, Prompt, Seconds, Sha256, TargetPages
 from schemas.submission_events import DocumentAccepted, DocumentRefused, DocumentSubmitted
 
 Tier = Literal["fast", "cost_effective", "agentic", "agentic_plus"]
@@ -155,6 +146,8 @@ class JobMoved(JobEvent):
     pages: Count | None = None
     result: BlobRef | None = None
     reference: str | None = None
+    result_url: str | None = None
+    """Where a complete job's result is fetched without a key, for a while; it is a secret."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,14 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.events import Tier
 from schemas.timings import Timings
-from services.setting_kinds import Count, Port, Positive, TopicPrefix, ZoneName
+from services.deployment_settings import DeploymentSettings
+from services.setting_kinds import Count, Port, Positive, ZoneName
 
 PREFIX = "PARSEWIRE_"
 
@@ -19,59 +19,11 @@ class ConfigError(Exception):
     """A variable has a value that cannot be; the message names it and says what is right."""
 
 
-class Settings(BaseSettings):
+class Settings(DeploymentSettings, BaseSettings):
     """Every variable, with its default and meaning; the README's table is made from this."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True
-    )
-
-    env: Literal["development", "production"] = Field(
-        "development", description="`production` refuses the mock parser."
-    )
-    mode: Literal["local", "real", "hybrid", "mock"] = Field(
-        "local",
-        description="Which parser serves: `local` (this machine), `real` (the one elsewhere), "
-        "`hybrid` (the one elsewhere, else this machine) or `mock` (made up).",
-    )
-    remote_parser: Literal["llamaparse", "callback"] = Field(
-        "llamaparse",
-        description="The parser elsewhere: LlamaParse, or a self-hosted one (docs/self-hosted.md).",
-    )
-    tenant_modes: str = Field(
-        "",
-        description="Tenants that may choose a job's `mode`: `*` or a comma list; empty: none.",
-    )
-    data_dir: Path = Field(Path(".parsewire"), description="Where tables and blobs are kept.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="The least that is logged."
-    )
-    log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="`auto`: coloured on a terminal, JSON lines elsewhere."
-    )
-
-    kafka_bootstrap_servers: str = Field(
-        "",
-        description="Brokers, `host:port,...`; empty: `up` starts its embedded broker.",
-    )
-    topic_prefix: TopicPrefix = Field(
-        "parsewire.", description="Stands before every topic's and group's name."
-    )
-    topic_partitions: int | None = Field(
-        None, ge=1, description="Partitions of every topic made; empty: each topic's own count."
-    )
-    topic_replication: Count = Field(1, description="Replicas of every topic made.")
-    kafka_session_timeout_seconds: Positive = Field(
-        10.0, description="After how long a silent consumer loses its partitions."
-    )
-    kafka_send_timeout_seconds: Positive = Field(
-        10.0, description="How long a send may wait for the broker's acknowledgement."
-    )
-    kafka_bytes_in_flight: Count = Field(
-        32 * 1024 * 1024, description="Bytes of records that may be under way at once."
-    )
-    stall_seconds: Positive = Field(
-        60.0, description="Lag without progress for this long starts a consumer again."
     )
 
     gateway_host: str = Field("127.0.0.1", description="Where the gateway listens.")

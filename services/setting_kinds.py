@@ -1,10 +1,14 @@
 """The kinds of values that settings have, each with what is right for it."""
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
 from schemas.periods import read_zone
+
+LONGEST_LINK_SECONDS = 604_800
+"""A week, as long as the topics keep what carries a link."""
 
 
 def _topic_prefix(text: str) -> str:
@@ -18,8 +22,18 @@ def _zone_name(text: str) -> str:
     return text
 
 
+def _public_url(text: str) -> str:
+    parts = urlsplit(text)
+    odd = parts.query or parts.fragment or "@" in parts.netloc or set(text) & set(" \t\r\n?#")
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname or odd):
+        raise ValueError("use the gateway's http or https address, with no user, query or fragment")
+    return text.rstrip("/")
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+LinkSeconds = Annotated[int, Field(ge=0, le=LONGEST_LINK_SECONDS)]
 TopicPrefix = Annotated[str, AfterValidator(_topic_prefix)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
 ZoneName = Annotated[str, AfterValidator(_zone_name)]
