@@ -208,7 +208,9 @@ async def open_usage_app(
 
 
 def _build(places: UsagePlaces) -> Any:
-    servers = ";".join(f"kafka://{server}" for server in places.bootstrap_servers.split(","))
+    servers = ";".join(
+        f"kafka://{server}" for server in places.bootstrap_servers.replace(" ", "").split(",")
+    )
     name = f"{places.topic_prefix}usage"
     return faust.App(
         name,

@@ -70,6 +70,7 @@ class Usage:
         self._new_windows: dict[tuple[Slot, Name], None] = {}
         self._new_attempts: dict[tuple[str, int], None] = {}
         self._new_marks: list[Change] = []
+        self._removals: list[Change] = []
 
     def apply(self, event: Event, place: Place) -> Outcome:
         """Count an event in its windows; nothing of it is counted twice."""
@@ -110,9 +111,11 @@ class Usage:
     def take_changes(self) -> list[Change]:
         """Give what is to be kept since the last time.
 
-        Windows before attempts: the ids of an attempt say that its events are in the windows.
+        Windows before attempts: the ids of an attempt say that its events are in the windows. What
+        is removed comes first, since it may have begun again.
         """
-        changes = [
+        changes = self._removals
+        changes += [
             Change(window.partition, window_key(slot, name), encode(window))
             for slot, name in self._new_windows
             if (window := self._slots[slot].get(name)) is not None
@@ -123,7 +126,7 @@ class Usage:
             if (attempt := self._attempts.get(who)) is not None
         ]
         changes += self._new_marks
-        self._new_windows, self._new_attempts, self._new_marks = {}, {}, []
+        self._forget_changes()
         return changes
 
     def forget_old(self) -> None:
@@ -142,7 +145,7 @@ class Usage:
         """Begin anew from what was kept, and tell how much of it could not be read."""
         self._slots.clear()
         self._attempts, self._said = {}, {}
-        self._new_windows, self._new_attempts, self._new_marks = {}, {}, []
+        self._forget_changes()
         return sum(not self._restore(key, value) for key, value in kept)
 
     def _apply_cost(self, event: Event, body: CostInput, place: Place) -> Outcome:
@@ -172,7 +175,11 @@ class Usage:
         return outcome
 
     def _forget(self, partition: int, key: bytes) -> None:
-        self._new_marks.append(Change(partition, key, None))
+        self._removals.append(Change(partition, key, None))
+
+    def _forget_changes(self) -> None:
+        self._new_windows, self._new_attempts = {}, {}
+        self._new_marks, self._removals = [], []
 
     def _restore(self, key: bytes, value: bytes) -> bool:
         try:

@@ -13,10 +13,10 @@ from schemas.alert_events import BudgetThresholdCrossed, Measure, SpendRateUnusu
 from schemas.events import Alert, Event
 from schemas.ids import derived_id
 from schemas.money import MICRO, Scope
-from schemas.periods import Period, moment_of, span
+from schemas.periods import Period, Span, moment_of, span
 from streams.tables.base import Row
 from streams.usage import Usage
-from streams.usage_windows import DAY_MS, HOUR_MS, Name, Step, Window, span_of
+from streams.usage_windows import DAY_MS, Name, Step, span_of
 
 THRESHOLDS = (50, 80, 100)
 """Percents of a budget at which an alert is raised."""
@@ -37,6 +37,9 @@ LEAST_MICRO_USD = MICRO
 
 SOURCE = "/parsewire/usage"
 
+_Totals = dict[tuple[Scope, str, Measure], int]
+"""What is spent and held, by scope, subject and measure."""
+
 
 @dataclass(frozen=True, slots=True)
 class Raised:
@@ -53,26 +56,40 @@ def raised(usage: Usage, budgets: list[Row]) -> list[Raised]:
     """
     now_ms = usage.now_ms()
     found: list[Raised] = []
-    for row in budgets:
-        found += _crossings(usage, row, now_ms)
+    for period in Period:
+        window = span(period, now_ms, usage.zone)
+        rows = [row for row in budgets if row["period"] == period]
+        totals = _totals(usage, period, window) if rows else {}
+        for row in rows:
+            found += _crossings(row, totals, window, now_ms)
     found += _unusual(usage, now_ms)
     return [one for one in found if not usage.was_said(one.event.id)]
 
 
-def _crossings(usage: Usage, row: Row, now_ms: int) -> Iterator[Raised]:
-    period = Period(row["period"])
-    window = span(period, now_ms, usage.zone)
+def _totals(usage: Usage, period: Period, window: Span) -> _Totals:
+    """Sum once what every budget of the period asks for; there may be thousands of them."""
     step = Step.HOUR if period is Period.HOUR else Step.DAY
-    counted = [
-        of
-        for name, of in usage.spending(step, window.start_ms, window.end_ms)
-        if _concerns(row, name)
-    ]
+    totals: _Totals = defaultdict(int)
+    for name, of in usage.spending(step, window.start_ms, window.end_ms):
+        amounts: dict[Measure, int] = {
+            "micro_usd": of.spent_micro_usd + of.held_micro_usd,
+            "pages": of.spent_pages + of.held_pages,
+            "requests": of.spent_requests + of.held_requests,
+        }
+        for measure, amount in amounts.items():
+            totals[Scope.DEPLOYMENT, "", measure] += amount
+            totals[Scope.TENANT, name.tenant, measure] += amount
+            totals[Scope.SERVICE, name.service, measure] += amount
+    return totals
+
+
+def _crossings(row: Row, totals: _Totals, window: Span, now_ms: int) -> Iterator[Raised]:
     for measure in MEASURES:
         limit = row[f"limit_{measure}"]
         if limit is None:
             continue
-        used = max(_used(counted, measure), _in_tables(row, measure, window.start_ms))
+        counted = totals.get((Scope(row["scope"]), row["subject"], measure), 0)
+        used = max(counted, _in_tables(row, measure, window.start_ms))
         for percent in THRESHOLDS:
             if used > 0 and used * 100 >= limit * percent:
                 body = BudgetThresholdCrossed(
@@ -89,18 +106,6 @@ def _crossings(usage: Usage, row: Row, now_ms: int) -> Iterator[Raised]:
                 yield _raise(alert_id, body, now_ms, window.end_ms)
 
 
-def _used(windows: list[Window], measure: Measure) -> int:
-    total = 0
-    for window in windows:
-        amounts: dict[Measure, int] = {
-            "micro_usd": window.spent_micro_usd + window.held_micro_usd,
-            "pages": window.spent_pages + window.held_pages,
-            "requests": window.spent_requests + window.held_requests,
-        }
-        total += amounts[measure]
-    return total
-
-
 def _in_tables(row: Row, measure: Measure, start_ms: int) -> int:
     """Tell what the tables say of the window: more than was counted where a log was lost."""
     if row["start_ms"] != start_ms:
@@ -109,34 +114,28 @@ def _in_tables(row: Row, measure: Measure, start_ms: int) -> int:
     return int(used)
 
 
-def _concerns(row: Row, name: Name) -> bool:
-    match Scope(row["scope"]):
-        case Scope.DEPLOYMENT:
-            return True
-        case Scope.TENANT:
-            return bool(row["subject"] == name.tenant)
-        case Scope.SERVICE:
-            return bool(row["subject"] == name.service)
-
-
 def _unusual(usage: Usage, now_ms: int) -> Iterator[Raised]:
     present = span_of(Step.HOUR, now_ms, usage.zone)
+    spent = {
+        name: window.spent_micro_usd
+        for name, window in usage.spending(Step.HOUR, present.start_ms, present.end_ms)
+        if window.spent_micro_usd >= LEAST_MICRO_USD
+    }
     before: defaultdict[Name, list[int]] = defaultdict(list)
-    for name, window in usage.spending(
-        Step.HOUR, present.start_ms - USUAL_OVER_MS, present.start_ms
-    ):
-        if window.spent_micro_usd > 0:
-            before[name].append(window.spent_micro_usd)
-    for name, window in usage.spending(Step.HOUR, present.start_ms, present.end_ms):
-        hours, spent = before[name], window.spent_micro_usd
-        if len(hours) < USUAL_HOURS or spent < LEAST_MICRO_USD:
+    since_ms = present.start_ms - USUAL_OVER_MS
+    for slot in usage.slots() if spent else ():
+        if slot.step is Step.HOUR and since_ms <= slot.start_ms < present.start_ms:
+            windows = usage.at(slot)
+            for name in spent.keys() & windows.keys():
+                before[name].append(windows[name].spent_micro_usd)
+    for name, micro_usd in spent.items():
+        hours = [earlier for earlier in before[name] if earlier > 0]
+        if len(hours) < USUAL_HOURS or micro_usd < UNUSUAL_TIMES * (usual := round(fmean(hours))):
             continue
-        usual = round(fmean(hours))
-        if spent >= UNUSUAL_TIMES * usual:
-            start = moment_of(present.start_ms)
-            body = SpendRateUnusual(name.tenant, name.service, start, spent, usual)
-            alert_id = derived_id("spend-rate", name.tenant, name.service, present.start_ms)
-            yield _raise(alert_id, body, now_ms, present.start_ms + HOUR_MS)
+        start = moment_of(present.start_ms)
+        body = SpendRateUnusual(name.tenant, name.service, start, micro_usd, usual)
+        alert_id = derived_id("spend-rate", name.tenant, name.service, present.start_ms)
+        yield _raise(alert_id, body, now_ms, present.end_ms)
 
 
 def _raise(alert_id: str, body: Alert, now_ms: int, until_ms: int) -> Raised:

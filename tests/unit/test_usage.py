@@ -217,6 +217,21 @@ def test_what_is_old_is_forgotten_and_removed_from_what_is_kept() -> None:
     assert usage.slots() == []
 
 
+def test_what_begins_again_outlives_its_removal() -> None:
+    clock = Clock()
+    usage, table = usage_at(clock), dict[bytes, bytes]()
+    payer = Payer("job-1", NOON)
+    count(usage, [payer.reserved(5), payer.settled(5)])
+    keep(table, usage.take_changes())
+    clock.now_ms += 2 * DAY_MS
+    usage.forget_old()
+    count(usage, [payer.corrected(-1)], start=2)
+    keep(table, usage.take_changes())
+    again = usage_at(clock)
+    again.restore(table.items())
+    assert count(again, [payer.corrected(-1)], start=3) == ["double"]
+
+
 def test_restoring_leaves_out_what_cannot_be_read() -> None:
     usage, table = usage_at(), dict[bytes, bytes]()
     count(usage, [Payer("job-1", NOON).reserved(5)])
