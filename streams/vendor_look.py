@@ -84,6 +84,9 @@ class VendorLook:
     async def _at(self, vendor_job_id: str) -> Parked | None:
         seen = await self._see(vendor_job_id)
         if seen is None:
+            # A webhook that comes again finds a job that was deleted there once it was settled.
+            if await self._tables.read(lambda tx: self._is_settled(tx, vendor_job_id)):
+                return None
             return self._unknown("does not know the job that the webhook names")
         owner = await self._tables.read(lambda tx: self._owner(tx, seen))
         if owner is None:
@@ -198,6 +201,11 @@ class VendorLook:
         job = from_row(row)
         since_ms = job.updated_ms if booked is None else booked["queued_ms"]
         return _Owner(job, attempt, booked is not None, tx.now_ms - since_ms)
+
+    async def _is_settled(self, tx: Transaction, vendor_job_id: str) -> bool:
+        named = {"parser": self._parser.name, "vendor_job_id": vendor_job_id}
+        booked = await tx.one("vendor.by_id", **named)
+        return booked is not None and booked["settled_ms"] is not None
 
     def _unknown(self, what: str) -> Parked:
         return Parked(Code.WEBHOOK_UNKNOWN, f"{self._parser.name} {what}")

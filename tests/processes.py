@@ -50,11 +50,22 @@ def environment_of(settings: dict[str, object]) -> dict[str, str]:
 
 
 class FleetProcess:
-    """One process of Parsewire, started the way that `parsewire up` starts it."""
+    """One process of Parsewire, started the way that `parsewire up` starts it.
 
-    def __init__(self, verb: str, name: str, folder: Path, settings: dict[str, object]) -> None:
+    `module` may be another program that runs it.
+    """
+
+    def __init__(
+        self,
+        verb: str,
+        name: str,
+        folder: Path,
+        settings: dict[str, object],
+        *,
+        module: str = "services.cli.main",
+    ) -> None:
         self.log = folder / f"{name}.log"
-        self._verb = verb
+        self._command = [sys.executable, "-P", "-m", module, verb]
         self._folder = folder
         self._settings = settings
         self._process: asyncio.subprocess.Process | None = None
@@ -70,7 +81,7 @@ class FleetProcess:
         """Start it, or start it again, with some settings changed for this life."""
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *dying_with_parent([sys.executable, "-P", "-m", "services.cli.main", self._verb]),
+                *dying_with_parent(self._command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -414,6 +414,14 @@ async def test_one_that_is_unknown_there_is_put_aside(room: Room) -> None:
     assert await room.parked() == "llamaparse does not know the job that the webhook names"
 
 
+async def test_one_that_was_settled_and_deleted_there_is_put_aside_no_more(room: Room) -> None:
+    job = await queue(room.desk)
+    room.parser.add("v1", VendorState.COMPLETED, job_id=job.id, attempt=1, credits=3.0)
+    await room.at()
+    await room.parser.forget("v1")
+    assert await room.at() == []
+
+
 async def test_a_deleted_jobs_is_booked_and_its_result_left_there(room: Room) -> None:
     job = await queue(room.desk)
     await fold_events(room.desk, ev.DeleteRequested(job.id, "acme", 1))

@@ -33,6 +33,8 @@ class LlamaCloud:
         self.courier = Courier(behaviour, self.deck, clock=clock, changed=self.notify)
         self.store = JobStore(behaviour.project_id, clock)
         self.files: dict[str, StoredFile] = {}
+        self.account: dict[str, float] = {}
+        """The credits of every job that was billed, its deletion notwithstanding."""
         self.hooks: dict[str, dict[str, Any]] = {}
         self.presigned: dict[str, Presigned] = {}
         self.calls: list[Call] = []
@@ -115,7 +117,7 @@ class LlamaCloud:
         """Record what a COMPLETED job costs."""
         job = self.jobs[job_id]
         if job.status is Status.COMPLETED and job.credits is None:
-            job.credits = job.price()
+            job.credits = self.account[job_id] = job.price()
             self.notify()
 
     def forget(self, job_id: str) -> None:
@@ -144,6 +146,7 @@ class LlamaCloud:
         job = self.store.create(name, content, options, plan=plan, hook=hook)
         shown = job.view()
         if job.status is Status.COMPLETED:
+            self.account[job.id] = job.price()
             self.courier.tell(job, job.end_event())
         else:
             self.courier.tell(job, "parse.pending")
