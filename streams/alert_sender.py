@@ -8,12 +8,12 @@ from typing import Protocol
 
 import structlog
 
-from schemas.errors import TransientError
 from schemas.signature_scheme import STANDARD_WEBHOOKS
 from schemas.signatures import sign
 from streams.backoff import Backoff
 from streams.metrics import Recorder
 from streams.money_metrics import ALERTS
+from streams.repeating import repeat
 from streams.tables.base import Row, Tables, Transaction
 
 log = structlog.get_logger(__name__)
@@ -86,13 +86,11 @@ class AlertSender:
 
     async def run(self) -> None:
         """Tick until cancelled; trouble of the tables only delays."""
-        while True:
-            try:
-                while await self.tick() == _MOST:
-                    log.info("alerts_go_on", alerts=_MOST)
-            except TransientError as error:
-                log.warning("alerts_not_sent", error=error.message)
-            await asyncio.sleep(self._every_seconds)
+        await repeat(self._tick, self._every_seconds, failed="alerts_not_sent")
+
+    async def _tick(self) -> bool:
+        """Tell whether there may be more."""
+        return await self.tick() == _MOST
 
     async def tick(self) -> int:
         """Send the due alerts, 16 at most, and tell how many there were."""

@@ -1,12 +1,10 @@
 """Money's gauges: read from the kept sums every few seconds in one place, never by a scrape."""
 
-import asyncio
 from collections.abc import Iterable
 from datetime import tzinfo
 
 import structlog
 
-from schemas.errors import TransientError
 from schemas.money import MICRO
 from schemas.periods import day_of
 from streams.budget_standing import BudgetStanding, read_standings
@@ -21,6 +19,7 @@ from streams.money_metrics import (
     RESERVED,
     SPENT,
 )
+from streams.repeating import repeat
 from streams.tables.base import Tables, Transaction
 
 log = structlog.get_logger(__name__)
@@ -44,12 +43,7 @@ class CostGauges:
 
     async def run(self) -> None:
         """Read until cancelled; trouble of the tables only delays."""
-        while True:
-            try:
-                await self.show()
-            except TransientError as error:
-                log.warning("cost_gauges_not_read", error=error.message)
-            await asyncio.sleep(self._every_seconds)
+        await repeat(self.show, self._every_seconds, failed="cost_gauges_not_read")
 
     async def show(self) -> None:
         """Read once and set every gauge."""

@@ -1,10 +1,7 @@
 """Table-wide gauges: read from the tables every few seconds in one place, never by a scrape."""
 
-import asyncio
-
 import structlog
 
-from schemas.errors import TransientError
 from schemas.job import State
 from streams.metrics import (
     DEAD_LETTERS,
@@ -15,6 +12,7 @@ from streams.metrics import (
     UNTIMED_JOBS,
     Recorder,
 )
+from streams.repeating import repeat
 from streams.tables.base import Row, Tables, Transaction
 
 log = structlog.get_logger(__name__)
@@ -30,12 +28,7 @@ class Gauges:
 
     async def run(self) -> None:
         """Read until cancelled; trouble of the tables only delays."""
-        while True:
-            try:
-                await self.show()
-            except TransientError as error:
-                log.warning("gauges_not_read", error=error.message)
-            await asyncio.sleep(self._every_seconds)
+        await repeat(self.show, self._every_seconds, failed="gauges_not_read")
 
     async def show(self) -> None:
         """Read once and set every gauge."""

@@ -4,12 +4,10 @@ Every end of an attempt gives its money back, and every job elsewhere is settled
 ends that were never written or were dead letters. A day later nobody can tell what was billed.
 """
 
-import asyncio
-
 import structlog
 
-from schemas.errors import TransientError
 from streams.billing import Billing
+from streams.repeating import repeat
 from streams.tables.base import Tables, Transaction
 
 log = structlog.get_logger(__name__)
@@ -28,12 +26,7 @@ class ReservationSweep:
 
     async def run(self) -> None:
         """Tick until cancelled; trouble of the tables only delays."""
-        while True:
-            try:
-                await self.tick()
-            except TransientError as error:
-                log.warning("reservation_sweep_failed", error=error.message)
-            await asyncio.sleep(self._every_seconds)
+        await repeat(self.tick, self._every_seconds, failed="reservation_sweep_failed")
 
     async def tick(self) -> None:
         """Book what is left over."""

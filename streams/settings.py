@@ -1,16 +1,16 @@
 """Settings that operators change at run time: the rules, the rows, and what holds at present."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
 import structlog
 
-from schemas.errors import Code, PermanentError, TransientError
+from schemas.errors import Code, PermanentError
 from schemas.events import Mode
 from streams.health import Health, read_health
 from streams.metrics import CIRCUIT_STATE, RATE_TOKENS, Recorder
+from streams.repeating import repeat
 from streams.reservations import FROZEN
 from streams.shared_limits import read_circuit, save_circuit
 from streams.tables.base import Tables, Transaction
@@ -165,12 +165,7 @@ class CurrentSettings:
 
     async def run(self, every_seconds: float = REFRESH_SECONDS) -> None:
         """Read until cancelled; trouble of the tables only delays."""
-        while True:
-            try:
-                await self.refresh()
-            except TransientError as error:
-                log.warning("settings_not_read", error=error.message)
-            await asyncio.sleep(every_seconds)
+        await repeat(self.refresh, every_seconds, failed="settings_not_read")
 
     async def refresh(self) -> None:
         """Read once, and say what changed."""

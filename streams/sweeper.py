@@ -8,13 +8,12 @@ retry_wait    RetryDue
 Jobs that are at a parser elsewhere, or may be, are looked at by `vendor_sweep.py`.
 """
 
-import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
-from schemas.errors import Code, TransientError
+from schemas.errors import Code
 from schemas.events import Body, Event, JobMoved, ParseFailed, RetryDue
 from schemas.ids import derived_id
 from schemas.job import Job, State, offer
@@ -23,6 +22,7 @@ from streams.jobs import from_row
 from streams.lease_judge import LeaseJudge
 from streams.metrics import STEP_TIMERS_FIRED, Recorder
 from streams.outbox import put_events
+from streams.repeating import repeat
 from streams.tables.base import Row, Tables, Transaction
 
 log = structlog.get_logger(__name__)
@@ -132,13 +132,11 @@ class Sweeper:
 
     async def run(self) -> None:
         """Tick until cancelled; trouble of the tables only delays."""
-        while True:
-            try:
-                while await self.tick() == _MOST:
-                    log.info("sweep_goes_on", timers=_MOST)
-            except TransientError as error:
-                log.warning("sweep_failed", error=error.message)
-            await asyncio.sleep(self._every_seconds)
+        await repeat(self._tick, self._every_seconds, failed="sweep_failed")
+
+    async def _tick(self) -> bool:
+        """Tell whether there may be more."""
+        return await self.tick() == _MOST
 
     async def tick(self) -> int:
         """Handle the due timers, `_MOST` at most, and tell how many there were."""

@@ -8,7 +8,7 @@ Nothing is concluded from a parser that does not answer.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +24,7 @@ from streams.lease_judge import LeaseJudge
 from streams.metrics import STEP_TIMERS_FIRED, Recorder
 from streams.outbox import put_events
 from streams.parsers.base import RemoteParser, VendorJob
+from streams.repeating import repeat
 from streams.tables.base import Row, Tables, Transaction
 from streams.vendor_events import failed, queued, said_once, timer_event
 
@@ -35,6 +36,7 @@ _AGAIN_MS = 10_000
 _BEAT_SECONDS = 1.0
 
 _SOURCE = "vendor_sweep"
+_FAILED = "vendor_intents_failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,8 @@ class VendorIntents:
         """Tick until cancelled; trouble of the tables or of a vendor only delays."""
         async with asyncio.TaskGroup() as group:
             # A vendor's slow answers are no silence after which leases may not be judged.
-            group.create_task(_repeat(self.beat, _BEAT_SECONDS))
-            group.create_task(_repeat(self.tick, self._every_seconds))
+            group.create_task(repeat(self.beat, _BEAT_SECONDS, failed=_FAILED))
+            group.create_task(repeat(self.tick, self._every_seconds, failed=_FAILED))
 
     async def beat(self) -> None:
         """Note that leases can be renewed: the tables take writes."""
@@ -162,15 +164,6 @@ class VendorIntents:
             await release(tx, intent.job.id, intent.attempt, outcome)
         else:
             await self._billing.give_up(tx, intent.job.id, intent.attempt)
-
-
-async def _repeat(work: Callable[[], Awaitable[None]], every_seconds: float) -> None:
-    while True:
-        try:
-            await work()
-        except TransientError as error:
-            log.warning("vendor_intents_failed", error=error.message)
-        await asyncio.sleep(every_seconds)
 
 
 def _named(intent: Intent) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The settling of vendor jobs: those that nobody wants are stopped, and every bill is asked for."""
 
-import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from schemas.job import State
 from streams.billing import Billing
 from streams.metrics import STEP_TIMERS_FIRED, Recorder
 from streams.parsers.base import RemoteParser, VendorJob, VendorState
+from streams.repeating import repeat
 from streams.tables.base import Row, Tables, Transaction
 
 log = structlog.get_logger(__name__)
@@ -81,12 +81,7 @@ class VendorSettle:
 
     async def run(self) -> None:
         """Tick until cancelled; trouble of the tables or of a vendor only delays."""
-        while True:
-            try:
-                await self.tick()
-            except TransientError as error:
-                log.warning("settling_failed", error=error.message)
-            await asyncio.sleep(self._every_seconds)
+        await repeat(self.tick, self._every_seconds, failed="settling_failed")
 
     async def tick(self) -> None:
         """Settle what can be settled of the due jobs, and look at the rest again later."""

@@ -6,7 +6,6 @@ pending past its deadline      cancelled there, then vendor_stuck
 Nothing is concluded from a parser that does not answer.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from streams.jobs import from_row
 from streams.metrics import STEP_TIMERS_FIRED, Recorder
 from streams.outbox import put_events
 from streams.parsers.base import RemoteParser, VendorJob, VendorState
+from streams.repeating import repeat
 from streams.tables.base import Row, Tables, Transaction
 from streams.vendor_events import failed, seen_event, timer_event
 
@@ -73,12 +73,7 @@ class VendorSweep:
 
     async def run(self) -> None:
         """Tick until cancelled; trouble of the tables or of a vendor only delays."""
-        while True:
-            try:
-                await self.tick()
-            except TransientError as error:
-                log.warning("vendor_sweep_failed", error=error.message)
-            await asyncio.sleep(self._every_seconds)
+        await repeat(self.tick, self._every_seconds, failed="vendor_sweep_failed")
 
     async def tick(self) -> None:
         """Take what is due, ask about it, and say what that means."""
