@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from services.setting_kinds import Count, LinkSeconds, Positive, PublicUrl, TopicPrefix
+from services.setting_kinds import Count, Intake, LinkSeconds, Positive, PublicUrl, TopicPrefix
 
 
 class DeploymentSettings(BaseModel):
@@ -59,6 +59,11 @@ class DeploymentSettings(BaseModel):
         60.0, description="Lag without progress for this long starts a consumer again."
     )
 
+    intake: Intake = Field(
+        "",
+        description="Topics on which documents are submitted, each with the tenants that it may "
+        "speak for: `documents.submitted:acme,ours:*`; a bar between several; empty: none.",
+    )
     result_link_seconds: LinkSeconds = Field(
         0, description="How long the link in JobMoved opens a result without a key; 0: no link."
     )

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from schemas.periods import read_zone
+from streams.speakers import read_speakers
 
 LONGEST_LINK_SECONDS = 604_800
 """A week, as long as the topics keep what carries a link."""
@@ -22,6 +23,11 @@ def _zone_name(text: str) -> str:
     return text
 
 
+def _intake(text: str) -> str:
+    read_speakers(text)
+    return text
+
+
 def _public_url(text: str) -> str:
     parts = urlsplit(text)
     odd = parts.query or parts.fragment or "@" in parts.netloc or set(text) & set(" \t\r\n?#")
@@ -34,6 +40,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 LinkSeconds = Annotated[int, Field(ge=0, le=LONGEST_LINK_SECONDS)]
+Intake = Annotated[str, AfterValidator(_intake)]
 TopicPrefix = Annotated[str, AfterValidator(_topic_prefix)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 ZoneName = Annotated[str, AfterValidator(_zone_name)]

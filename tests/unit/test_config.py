@@ -35,6 +35,8 @@ def test_a_file_is_read_and_the_environment_wins(
         ("PARSEWIRE_SLOTS", "0", "greater than or equal to 1"),
         ("PARSEWIRE_TOPIC_PREFIX", "Über ", "use a-z, 0-9"),
         ("PARSEWIRE_TIME_ZONE", "Mars/Olympus", "no time zone 'Mars/Olympus' is known here"),
+        ("PARSEWIRE_INTAKE", "documents.submitted", "topic:tenant|tenant"),
+        ("PARSEWIRE_INTAKE", "jobs.events:*", "carries Parsewire's own events"),
         ("PARSEWIRE_LEASE_SECONDS", "1.5", "at least twice PARSEWIRE_RENEW_SECONDS"),
     ],
 )
