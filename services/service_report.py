@@ -1,7 +1,8 @@
 """The report on the services: the mode, and how each parser does by its last calls."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
+from schemas.periods import moment_of
 from schemas.service_bodies import (
     CircuitBody,
     RateBody,
@@ -61,15 +62,11 @@ def _details(health: Health) -> ServiceDetails:
         last_success_at=_moment(circuit.last_success_ms),
         last_failure_at=_moment(circuit.last_failure_ms),
         errors=[
-            ServiceErrorBody(_known_moment(error.at_ms), error.operation, error.code)
+            ServiceErrorBody(moment_of(error.at_ms), error.operation, error.code)
             for error in circuit.errors
         ],
     )
 
 
 def _moment(unix_ms: int | None) -> datetime | None:
-    return None if unix_ms is None else _known_moment(unix_ms)
-
-
-def _known_moment(unix_ms: int) -> datetime:
-    return datetime.fromtimestamp(unix_ms / 1000, UTC)
+    return None if unix_ms is None else moment_of(unix_ms)

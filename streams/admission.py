@@ -1,12 +1,13 @@
 """Admission: a kept document becomes a job, or joins the one that it already has."""
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 
 from schemas.events import BlobRef, Event, ParseOptions, RetryRequested
 from schemas.ids import document_id, uuid7
 from schemas.job import RETRYABLE, Job, State, offer
 from schemas.money import Policy
+from schemas.periods import moment_of
 from schemas.timings import Timings
 from streams.jobs import from_row, options_text
 from streams.media import TEXTS
@@ -116,7 +117,7 @@ async def _insert(
 
 
 async def _begin(tx: Transaction, job: Job, timings: Timings) -> None:
-    event = Event(uuid7(tx.now_ms), _SOURCE, _moment(tx), offer(job), job.traceparent)
+    event = Event(uuid7(tx.now_ms), _SOURCE, moment_of(tx.now_ms), offer(job), job.traceparent)
     await tx.run("jobs.count_moves", state=State.UPLOADED.value, change=1)
     await tx.run(
         "jobs.set_timer",
@@ -143,7 +144,7 @@ async def _begin(tx: Transaction, job: Job, timings: Timings) -> None:
 async def _join(tx: Transaction, job: Job, traceparent: str) -> Admitted:
     if job.state in RETRYABLE:
         asked = RetryRequested(job.id, job.tenant, job.attempt)
-        await put_events(tx, [Event(uuid7(), _SOURCE, _moment(tx), asked, traceparent)])
+        await put_events(tx, [Event(uuid7(), _SOURCE, moment_of(tx.now_ms), asked, traceparent)])
     return Admitted(job, duplicate=True)
 
 
@@ -166,7 +167,3 @@ def _new_job(submission: Submission, document: str, generation: int, now_ms: int
         traceparent=submission.traceparent,
         reference=submission.reference,
     )
-
-
-def _moment(tx: Transaction) -> datetime:
-    return datetime.fromtimestamp(tx.now_ms / 1000, UTC)

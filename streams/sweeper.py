@@ -9,7 +9,6 @@ Jobs that are at a parser elsewhere, or may be, are looked at by `vendor_sweep.p
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 
@@ -17,6 +16,7 @@ from schemas.errors import Code
 from schemas.events import Body, Event, JobMoved, ParseFailed, RetryDue
 from schemas.ids import derived_id
 from schemas.job import Job, State, offer
+from schemas.periods import moment_of
 from schemas.timings import Timings
 from streams.jobs import from_row
 from streams.lease_judge import LeaseJudge
@@ -171,7 +171,7 @@ class Sweeper:
 
 def _event(due: Due, body: Body, now_ms: int) -> Event:
     event_id = derived_id("step", due.job.id, due.job.attempt, due.due_ms)
-    moment = datetime.fromtimestamp(now_ms / 1000, UTC)
+    moment = moment_of(now_ms)
     return Event(event_id, _SOURCE, moment, body, due.job.traceparent)
 
 

@@ -1,7 +1,5 @@
 """What is said of jobs at parsers elsewhere: each thing once, whoever finds it out."""
 
-from datetime import UTC, datetime
-
 from schemas.events import (
     Body,
     Event,
@@ -12,6 +10,7 @@ from schemas.events import (
 )
 from schemas.ids import derived_id
 from schemas.job import Job
+from schemas.periods import moment_of
 from streams.ends import MESSAGE_CHARACTERS
 from streams.parsers.base import VendorJob, VendorState
 
@@ -38,21 +37,17 @@ def said_once(
     """Give the event its id by what it says, so that what is said twice counts once."""
     what = type(body).__name__
     event_id = derived_id("vendor", body.parser or "", vendor_job_id, body.attempt, what)
-    return Event(event_id, f"/parsewire/{source}", _moment(now_ms), body, job.traceparent)
+    return Event(event_id, f"/parsewire/{source}", moment_of(now_ms), body, job.traceparent)
 
 
 def timer_event(job: Job, due_ms: int, body: Body, source: str, now_ms: int) -> Event:
     """Give the event its id by the timer that made it due."""
     event_id = derived_id("step", job.id, job.attempt, due_ms)
-    return Event(event_id, f"/parsewire/{source}", _moment(now_ms), body, job.traceparent)
+    return Event(event_id, f"/parsewire/{source}", moment_of(now_ms), body, job.traceparent)
 
 
 def seen_event(job: Job, parser: str, vendor_job_id: str, due_ms: int, now_ms: int) -> Event:
     """Tell `callbacks` to look at the job there."""
     body = VendorJobSeen(parser, vendor_job_id)
     event_id = derived_id("seen", parser, vendor_job_id, due_ms)
-    return Event(event_id, "/parsewire/vendor_sweep", _moment(now_ms), body, job.traceparent)
-
-
-def _moment(now_ms: int) -> datetime:
-    return datetime.fromtimestamp(now_ms / 1000, UTC)
+    return Event(event_id, "/parsewire/vendor_sweep", moment_of(now_ms), body, job.traceparent)

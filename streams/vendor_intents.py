@@ -10,13 +10,13 @@ Nothing is concluded from a parser that does not answer.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
 from schemas.errors import Code, PermanentError, TransientError
 from schemas.job import Job
+from schemas.periods import moment_of
 from schemas.timings import Timings
 from streams.billing import Billing, release
 from streams.jobs import from_row
@@ -129,7 +129,7 @@ class VendorIntents:
     async def _resolve(self, intent: Intent) -> None:
         parser, seen = self._parsers.get(intent.parser), None
         if parser is not None and not intent.booked:
-            since = datetime.fromtimestamp(intent.since_ms / 1000, UTC)
+            since = moment_of(intent.since_ms)
             try:
                 seen = await parser.find(intent.job.id, intent.attempt, since)
             except (TransientError, PermanentError) as error:

@@ -1,6 +1,6 @@
 """Answers: JSON responses, and a job's row as its owner sees it."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -10,6 +10,7 @@ from schemas.errors import Code
 from schemas.http import JobBody, JobCost, JobError, Links
 from schemas.job import Job
 from schemas.meanings import MEANINGS
+from schemas.periods import moment_of
 from streams.jobs import given_options
 from streams.tables.base import Row
 
@@ -57,22 +58,17 @@ def job_body(job: Job, cost: JobCost, waits_until_ms: int | None) -> JobBody:
         pages=job.pages,
         warnings=job.warnings,
         error=_error(job),
-        created_at=moment(job.created_ms),
-        updated_at=moment(job.updated_ms),
+        created_at=moment_of(job.created_ms),
+        updated_at=moment_of(job.updated_ms),
         links=links_of(job.id),
         cost=cost,
-        waits_until=None if waits_until_ms is None else moment(waits_until_ms),
+        waits_until=None if waits_until_ms is None else moment_of(waits_until_ms),
     )
-
-
-def moment(unix_ms: int) -> datetime:
-    """Read unix milliseconds."""
-    return datetime.fromtimestamp(unix_ms / 1000, UTC)
 
 
 def event_moments(row: Row) -> tuple[datetime, datetime]:
     """Give when an event happened, and when it was recorded."""
-    return moment(row["event_ms"]), moment(row["recorded_ms"])
+    return moment_of(row["event_ms"]), moment_of(row["recorded_ms"])
 
 
 def _error(job: Job) -> JobError | None:

@@ -1,7 +1,5 @@
 """Jobs over HTTP: one, many, a job's history, and asking to retry or cancel."""
 
-from datetime import UTC, datetime
-
 from aiohttp import web
 
 from schemas.errors import Code
@@ -9,6 +7,7 @@ from schemas.events import CancelRequested, Event, JobInput, RetryRequested
 from schemas.http import AskedBody, HistoryBody, HistoryLine, JobBody, JobsBody
 from schemas.ids import is_uuid, uuid7
 from schemas.job import RETRYABLE, UNFINISHED, Job, State
+from schemas.periods import moment_of
 from services.gateway.answers import answer, event_moments, links_of
 from services.gateway.job_bodies import job_bodies
 from services.gateway.parts import PARTS, TRACEPARENT
@@ -134,7 +133,7 @@ async def _ask(
                 members={"state": job.state.value},
             )
         body: JobInput = make(job.id, job.tenant, job.attempt)
-        now = datetime.fromtimestamp(tx.now_ms / 1000, UTC)
+        now = moment_of(tx.now_ms)
         await put_events(tx, [Event(uuid7(tx.now_ms), _SOURCE, now, body, traceparent)])
         return job
 
