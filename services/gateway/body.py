@@ -10,6 +10,7 @@ from schemas.errors import Code
 from services.gateway.inflate import Inflater, inflater_for
 from services.gateway.parts import Limits
 from services.gateway.problems import DisconnectedError, RefusedError
+from streams.admission_rules import too_large_text
 
 CHUNK_BYTES = 1 << 18
 
@@ -144,7 +145,7 @@ def too_large(limits: Limits) -> RefusedError:
     """Refuse a document beyond the limit."""
     return RefusedError(
         Code.TOO_LARGE,
-        f"a document may have {limits.max_upload_bytes} bytes, unpacked",
+        too_large_text(limits.max_upload_bytes),
         members={"max_upload_bytes": limits.max_upload_bytes},
     )
 

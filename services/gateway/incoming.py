@@ -13,13 +13,13 @@ from services.gateway.disposition import read_disposition
 from services.gateway.form import Form, Part, is_form
 from services.gateway.parts import Limits
 from services.gateway.problems import RefusedError
-from services.gateway.upload_options import GivenOptions, UploadOptions, given_in_query
-from services.gateway.upload_options import harmless_name as harmless
 from streams.blobs.base import BlobWriter
 from streams.media import HEAD_BYTES, sniff
+from streams.upload_options import GivenOptions, UploadOptions, given_among
+from streams.upload_options import harmless_name as harmless
 
 CheckOptions = Callable[[ParseOptions], Awaitable[None]]
-"""Raises RefusedError for options that this deployment does not honour."""
+"""Raises PermanentError for options that this deployment does not honour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ async def read_document(
     The options are checked before a raw body is read, and once a form, whose parts come in any
     order, is whole.
     """
-    given = given_in_query(request.query)
+    given = given_among(request.query.items())
     await body.begin()
     declared = request.headers.get("Content-Type")
     if declared is not None and is_form(declared):

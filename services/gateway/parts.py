@@ -10,6 +10,9 @@ from aiohttp import web
 from schemas.timings import Timings
 from schemas.webhook_source import Source
 from services.keys import Key
+from services.result_links import ResultLinks
+from streams.admission import Terms
+from streams.admission_rules import AdmissionRules
 from streams.blobs.base import Blobs
 from streams.bus.base import Producer
 from streams.metrics import Recorder
@@ -58,6 +61,7 @@ class Parts:
     timings: Timings
     limits: Limits
     webhooks: WebhookRules
+    links: ResultLinks
     find_key: FindKey
     checks: Mapping[str, Check]
     defaults: Defaults = field(default_factory=Defaults)
@@ -70,6 +74,12 @@ class Parts:
     """How long a revoked key may still be taken."""
     check_seconds: float = 2.0
     """How long each readiness check may last."""
+
+    @property
+    def rules(self) -> AdmissionRules:
+        """Give what holds for every document that is taken."""
+        terms = Terms(self.timings, self.defaults, self.zone)
+        return AdmissionRules(self.tables, terms, self.tenant_modes, self.limits.max_upload_bytes)
 
 
 PARTS = web.AppKey("parts", Parts)

@@ -16,11 +16,10 @@ from schemas.ids import uuid7
 from services.gateway.answers import answer, links_of
 from services.gateway.body import Body
 from services.gateway.incoming import DocumentWriter, Incoming, read_document
-from services.gateway.option_rules import check_options
 from services.gateway.parts import PARTS, TRACEPARENT, Parts
 from services.gateway.problems import DisconnectedError, RefusedError
 from services.keys import Key
-from streams.admission import Admitted, Submission, Terms, admit
+from streams.admission import Admitted, Submission, admit
 from streams.blobs.base import Blobs, source_key
 from streams.metrics import UPLOAD_BYTES, UPLOAD_STAGE_SECONDS, UPLOADS
 from streams.reservations import BudgetSpentError
@@ -81,7 +80,7 @@ async def upload(request: web.Request, key: Key) -> web.Response:
 async def _take(request: web.Request, key: Key, parts: Parts) -> Admitted:
     job_id = uuid7()
     body = Body(request, parts.limits)
-    check = partial(check_options, parts, key.tenant)
+    check = partial(parts.rules.check_options, key.tenant)
     async with parts.blobs.open_writer(source_key(key.tenant, job_id)) as writer:
         document = DocumentWriter(writer, parts.limits)
         incoming = await read_document(request, body, document, check)
@@ -103,7 +102,7 @@ async def _take(request: web.Request, key: Key, parts: Parts) -> Admitted:
 
 async def _admit(parts: Parts, submission: Submission) -> Admitted:
     started = time.perf_counter()
-    terms = Terms(parts.timings, parts.defaults, parts.zone)
+    terms = parts.rules.terms
     try:
         admitted = await parts.tables.write(lambda tx: admit(tx, submission, terms))
     except TransientError:

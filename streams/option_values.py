@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
-from schemas.errors import Code
+from schemas.errors import Code, PermanentError
 from schemas.events import Mode, ParseOptions, Tier
 from schemas.languages import LANGUAGES
 from schemas.page_ranges import read_ranges, write_ranges
-from services.gateway.problems import RefusedError
 
 LONGEST_PROMPT = 4_000
 """Characters."""
@@ -21,7 +20,7 @@ T = TypeVar("T", bound=str)
 
 
 def read_parse_options(texts: Mapping[str, str]) -> ParseOptions:
-    """Read the options of a parse among these; raise RefusedError for a value that cannot be."""
+    """Read the options of a parse among these; raise PermanentError for a value that cannot be."""
     values = {name: read(texts[name]) for name, read in READERS.items() if name in texts}
     options = ParseOptions(**values)
     if options.prompt is not None and options.tier == "fast":
@@ -37,9 +36,9 @@ def read_switch(name: str, text: str) -> bool:
     return value
 
 
-def refused_value(message: str) -> RefusedError:
-    """Refuse an upload for what it asks."""
-    return RefusedError(Code.INVALID_REQUEST, message)
+def refused_value(message: str) -> PermanentError:
+    """Refuse a document for what is asked of it."""
+    return PermanentError(Code.INVALID_REQUEST, message)
 
 
 def _max_pages(text: str) -> int:

@@ -1,11 +1,11 @@
 """Upload options: what a producer may say beside the document, and harmless names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from schemas.events import ParseOptions
-from services.gateway.option_values import (
+from streams.option_values import (
     READERS,
     read_parse_options,
     read_switch,
@@ -47,7 +47,7 @@ class GivenOptions:
         self._texts[name] = text
 
     def read(self) -> UploadOptions:
-        """Read them all; raise RefusedError for a value that cannot be."""
+        """Read them all; raise PermanentError for a value that cannot be."""
         if not self._texts:
             return _NOTHING_ASKED
         name = self._texts.get("name")
@@ -58,10 +58,10 @@ class GivenOptions:
         )
 
 
-def given_in_query(query: Mapping[str, str]) -> GivenOptions:
-    """Begin with the options of a query; a multi-dictionary gives each of its pairs."""
+def given_among(pairs: Iterable[tuple[str, str]]) -> GivenOptions:
+    """Begin with these options, of a query or of a record's headers."""
     given = GivenOptions()
-    for name, text in query.items():
+    for name, text in pairs:
         given.add(name, text)
     return given
 
