@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from streams.cost_audit import audit_costs
 from tests.doubles.llamacloud.behaviour import Behaviour
 from tests.doubles.llamacloud.catalogue import ENDS
 from tests.doubles.llamacloud.cloud import LlamaCloud
@@ -21,6 +22,7 @@ from tests.pdfs import text_pdf
 from tests.processes import until
 
 WAIT_SECONDS = 30
+MICRO_USD_PER_CREDIT = 1_250
 HOURS_MS = 2 * 3_600_000
 
 INTENT_GROWS_OLD = (
@@ -46,7 +48,8 @@ Step = Callable[["Side", str, str], None]
 class Ended:
     """How a document ended: the states it went through with their codes, who was asked, the price.
 
-    `bills` has an entry for each job there: how it was settled, and its credits.
+    `bills` has an entry for each job there: how it was settled, and its credits. `money` has one
+    for each attempt that held some: how that ended, and the micro-dollars that were spent.
     """
 
     way: str
@@ -54,6 +57,7 @@ class Ended:
     creates: int
     bills: tuple[str, ...] = ()
     circuit: str | None = None
+    money: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,9 @@ class Side:
             len(creates),
             tuple(row[0] for row in bills),
             circuit,
+            self._money(job_id),
         )
+        await self.check_books()
         answers = [delivery.status for delivery in self.cloud.deliveries[deliveries:]]
         return Seen(ended, answers, self._parked() - parked, job["warnings"])
 
@@ -212,6 +218,23 @@ class Side:
             return not self.fleet.sql(f"SELECT 1 FROM timers WHERE job_id = '{job_id}'")
 
         await until(settled, "every bill is settled", within_seconds=WAIT_SECONDS)
+
+    def _money(self, job_id: str) -> tuple[str, ...]:
+        rows = self.fleet.sql(
+            "SELECT attempt, state, (SELECT sum(spent_micro_usd) FROM cost_ledger AS lines"
+            " WHERE lines.job_id = held.job_id AND lines.attempt = held.attempt)"
+            f" FROM reservations AS held WHERE job_id = '{job_id}' ORDER BY attempt"
+        )
+        return tuple(f"{attempt} {state} {spent}" for attempt, state, spent in rows)
+
+    async def check_books(self) -> None:
+        """Hold the ledger against LlamaCloud's own account of what it billed, and audit it."""
+        billed = sum(self.cloud.account.values())
+        told = "SELECT sum(spent_micro_usd) FROM cost_ledger WHERE basis IS NOT 'estimated'"
+        assert self.fleet.sql(told) == [(billed * MICRO_USD_PER_CREDIT,)]
+        assert self.fleet.sql("SELECT * FROM reservations WHERE state = 'reserved'") == []
+        found = await self.fleet.tables.read(lambda tx: audit_costs(tx, grace_ms=0))
+        assert found == []
 
     async def _way(self, job_id: str) -> str:
         """Write a history's moves; whether work was said to have begun depends on its length."""

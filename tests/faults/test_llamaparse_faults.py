@@ -29,8 +29,11 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
-STRAIGHT = Ended("uploaded parse_queued complete", "llamaparse", 1, ("billed 3",))
-HERE = Ended("uploaded complete", "liteparse", 1)
+GIVEN_BACK = ("1 released 0",)
+STRAIGHT = Ended(
+    "uploaded parse_queued complete", "llamaparse", 1, ("billed 3",), money=("1 settled 3750",)
+)
+HERE = Ended("uploaded complete", "liteparse", 1, money=GIVEN_BACK)
 NOT_EVEN_ASKED = Ended("uploaded complete", "liteparse", 0)
 TAKEN = (202,)
 
@@ -47,31 +50,39 @@ class Row:
     warnings: tuple[str, ...] = ()
 
 
-def again(code: str, *bills: str, creates: int = 2, circuit: str | None = None) -> Ended:
+def again(code: str, *, circuit: str | None = None) -> Ended:
     """Put off or failed once by this code before it was queued, then straight."""
     way = f"uploaded retry_wait({code}) uploaded parse_queued complete"
-    return Ended(way, "llamaparse", creates, (*bills, "billed 3"), circuit)
+    money = (*GIVEN_BACK, "2 settled 3750")
+    return Ended(way, "llamaparse", 2, ("billed 3",), circuit, money)
 
 
-def failed_there(code: str, *bills: str) -> Ended:
+def not_ordered(code: str, *, circuit: str | None = None) -> Ended:
+    """The same before it was ordered, when nothing was held yet."""
+    return replace(again(code, circuit=circuit), creates=1, money=("2 settled 3750",))
+
+
+def failed_there(code: str, bill: str, micro_usd: int = 0) -> Ended:
     """Failed once after it was queued, then straight."""
     way = f"uploaded parse_queued retry_wait({code}) uploaded parse_queued complete"
-    return Ended(way, "llamaparse", 2, (*bills, "billed 3"))
+    money = (f"1 settled {micro_usd}", "2 settled 3750")
+    return Ended(way, "llamaparse", 2, (bill, "billed 3"), money=money)
 
 
-def then_here(code: str, *bills: str) -> Ended:
+def then_here(code: str, bill: str, micro_usd: int = 0) -> Ended:
     """Failed once after it was queued, then served by this machine."""
     way = f"uploaded parse_queued retry_wait({code}) uploaded complete"
-    return Ended(way, "liteparse", 1, bills)
+    return Ended(way, "liteparse", 1, (bill,), money=(f"1 settled {micro_usd}",))
 
 
 def refused_for_ever(code: str) -> Ended:
-    return Ended(f"uploaded parse_queued failed_parse({code})", "llamaparse", 1, ("unbilled",))
+    way = f"uploaded parse_queued failed_parse({code})"
+    return Ended(way, "llamaparse", 1, ("unbilled",), money=("1 settled 0",))
 
 
 def opens(reason: str) -> Ended:
     """Served by this machine, while the circuit waits for a person."""
-    return Ended("uploaded complete", "liteparse", 1, (), reason)
+    return replace(HERE, circuit=reason)
 
 
 def on(operation: str, fault: Fault, **more: object) -> Wrong:
@@ -93,6 +104,8 @@ def fetches(call: Call) -> bool:
 
 
 LOST_WORK = again("worker_lost")
+SOME_PAGES = replace(STRAIGHT, bills=("billed 9",), money=("1 settled 11250",))
+CACHED = replace(STRAIGHT, bills=("billed 0",), money=("1 settled 0",))
 
 TABLE = {
     "nothing": Row(Wrong(), STRAIGHT, STRAIGHT, TAKEN),
@@ -109,8 +122,8 @@ TABLE = {
     ),
     "403": Row(
         on("upload_file", Fault.FORBIDDEN),
-        again("vendor_unauthorized", creates=1, circuit="vendor_unauthorized"),
-        Ended("uploaded complete", "liteparse", 0, (), "vendor_unauthorized"),
+        not_ordered("vendor_unauthorized", circuit="vendor_unauthorized"),
+        replace(NOT_EVEN_ASKED, circuit="vendor_unauthorized"),
     ),
     "429 of the rate": Row(
         on("create", Fault.RATE_LIMITED), again("vendor_rate_limited"), HERE, TAKEN
@@ -122,12 +135,12 @@ TABLE = {
     ),
     "500 to an upload": Row(
         on("upload_file", Fault.SERVER_ERROR),
-        again("vendor_failed", creates=1),
+        not_ordered("vendor_failed"),
         NOT_EVEN_ASKED,
     ),
     "upload cut": Row(
         on("upload_file", Fault.CUT_BEFORE),
-        again("parser_unavailable", creates=1),
+        not_ordered("parser_unavailable"),
         NOT_EVEN_ASKED,
     ),
     "500": Row(untold(Fault.SERVER_ERROR), LOST_WORK, LOST_WORK),
@@ -190,20 +203,20 @@ TABLE = {
     ),
     "lost there": Row(
         Wrong(there=lose),
-        failed_there("vendor_lost", "never_told"),
-        then_here("vendor_lost", "never_told"),
+        failed_there("vendor_lost", "never_told", 3_750),
+        then_here("vendor_lost", "never_told", 3_750),
     ),
     "some pages": Row(
         Wrong(plan=Plan(failed_pages={2: "unreadable"}), pages=3),
-        replace(STRAIGHT, bills=("billed 9",)),
-        replace(STRAIGHT, bills=("billed 9",)),
+        SOME_PAGES,
+        SOME_PAGES,
         TAKEN,
         warnings=("page_failed:2:unreadable",),
     ),
     "cached": Row(
         Wrong(twice=True),
-        replace(STRAIGHT, bills=("billed 0",)),
-        replace(STRAIGHT, bills=("billed 0",)),
+        CACHED,
+        CACHED,
         TAKEN,
     ),
     "late bill": Row(Wrong(there=finish_unbilled), STRAIGHT, STRAIGHT, TAKEN),
