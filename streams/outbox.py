@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import orjson
+from msgspec import structs
 
 from schemas import codec
 from schemas.events import Event
@@ -34,6 +35,24 @@ async def put_events(tx: Transaction, events: Iterable[Event]) -> None:
         ],
     )
     tx.announce(rows)
+
+
+async def put_keyed(tx: Transaction, event: Event, raw_key: bytes | None) -> None:
+    """Write an event whose record has this key, any bytes; None: the key that its like have."""
+    row = structs.replace(_row(event), raw_key=raw_key)
+    if row.kept_until_seen:
+        raise ValueError(f"nobody tells when an event of {row.topic} was seen under another key")
+    await tx.run(
+        "outbox.put_keyed",
+        event_id=row.event_id,
+        topic=row.topic,
+        key=row.key,
+        raw_key=raw_key,
+        value=row.value,
+        headers=row.headers,
+        takeover_ms=TAKEOVER_MS,
+    )
+    tx.announce([row])
 
 
 def _row(event: Event) -> OutboxRow:

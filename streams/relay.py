@@ -105,7 +105,8 @@ class Relay:
 
     async def _send(self, row: OutboxRow) -> None:
         headers = tuple((name, text.encode()) for name, text in orjson.loads(row.headers))
-        record = Outgoing(row.topic, row.key.encode(), row.value, headers)
+        key = row.key.encode() if row.raw_key is None else row.raw_key
+        record = Outgoing(row.topic, key, row.value, headers)
         try:
             await self._producer.send(record)
         except TransientError as error:
@@ -145,6 +146,7 @@ class Relay:
                     row["value"],
                     row["headers"],
                     bool(row["kept_until_seen"]),
+                    row["raw_key"],
                 )
             )
         return len(rows)

@@ -22,6 +22,8 @@ class OutboxRow(msgspec.Struct, frozen=True):
     headers: bytes
     """JSON list of [name, text] pairs; CloudEvents headers are all text."""
     kept_until_seen: bool
+    raw_key: bytes | None = None
+    """The record's key where it need not be text; else it is `key`."""
 
 
 class Transaction(Protocol):

@@ -5,13 +5,15 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
 from schemas import events as ev
 from schemas.errors import Code, TransientError
+from schemas.submission_events import DocumentRefused
 from streams.bus.base import Outgoing
-from streams.outbox import put_events
+from streams.outbox import put_events, put_keyed
 from streams.relay import Relay
 from tests.harness import Desk, event_of, open_desk
 
@@ -61,6 +63,35 @@ async def test_an_event_is_sent_after_its_commit_and_leaves_the_outbox(desk: Des
     await _stop(running)
     await relay.close(5)
     assert await outbox(desk) == 0
+
+
+async def test_an_event_goes_under_a_key_that_is_no_text(desk: Desk) -> None:
+    body = DocumentRefused("s-1", None, "forbidden", "no")
+    await desk.tables.write(lambda tx: put_keyed(tx, event_of(body), b"\xff\x00k"))
+    await desk.tables.write(lambda tx: put_keyed(tx, event_of(body), b""))
+    await desk.tables.write(lambda tx: put_keyed(tx, event_of(body), None))
+    desk.clock.pass_ms(5_000)
+    for announced in (False, True):
+        sink = Sink()
+        relay = Relay(desk.tables, sink, desk.recorder)
+        if announced:
+            relay._offer(desk.announced)
+            await relay.close(0)
+        else:
+            assert await relay._send_overdue() == 3
+        async with asyncio.timeout(5):
+            records = [await sink.sent.get() for _ in range(3)]
+        assert [(r.topic, r.key) for r in records] == [
+            ("documents.answered", b"\xff\x00k"),
+            ("documents.answered", b""),
+            ("documents.answered", b"s-1"),
+        ]
+
+
+async def test_what_must_be_seen_has_no_key_of_its_own(desk: Desk) -> None:
+    event = event_of(ev.RetryDue("j", "acme", 1))
+    with pytest.raises(ValueError, match=r"jobs\.events"):
+        await desk.tables.write(lambda tx: put_keyed(tx, event, b"k"))
 
 
 async def test_events_for_a_fold_stay_until_it_has_seen_them(desk: Desk) -> None:

@@ -7,12 +7,19 @@ VALUES (
     :event_id, :topic, :key, :value, :headers, :kept_until_seen, :now_ms + :takeover_ms, :now_ms)
 ON CONFLICT (event_id) DO NOTHING;
 
+-- name: put_keyed
+INSERT INTO outbox (
+    event_id, topic, key, raw_key, value, headers, kept_until_seen, send_after_ms, created_ms)
+VALUES (
+    :event_id, :topic, :key, :raw_key, :value, :headers, 0, :now_ms + :takeover_ms, :now_ms)
+ON CONFLICT (event_id) DO NOTHING;
+
 -- name: take_due
 UPDATE outbox SET send_after_ms = :now_ms + :takeover_ms
 WHERE event_id IN (
     SELECT event_id FROM outbox WHERE send_after_ms <= :now_ms
     ORDER BY send_after_ms LIMIT :most)
-RETURNING event_id, topic, key, value, headers, kept_until_seen;
+RETURNING event_id, topic, key, value, headers, kept_until_seen, raw_key;
 
 -- name: any_due
 SELECT 1 FROM outbox WHERE send_after_ms <= :now_ms LIMIT 1;
