@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,21 @@ class AskedBody:
     state: str
     attempt: int
     links: Links
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOrder:
+    """How long a link to a result is to live; nothing: as long as links here usually do."""
+
+    seconds: Annotated[int, Meta(ge=1, le=86_400)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkBody:
+    """A link that opens a result without a key, for whoever has it; `url` may be a path."""
+
+    url: str
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from schemas.webhook_source import ARTIFACTS
 from services import wiring
 from services.alert_webhook import alert_key
 from services.defaults import CALLBACK, defaults_of
+from services.result_links import link_of_moved
 from services.wiring import ParserRoom
 from services.worker_loops import Run, build_loops, build_watches
 from services.worker_parts import Process
@@ -88,7 +89,8 @@ async def open_roles(
 def _ground(name: str, process: Process, limit: DeadLetterLimit, room: ParserRoom) -> Ground:
     tables, cluster_id, recorder = process.tables, process.cluster_id, process.recorder
     if name == "job_state":
-        fold = JobState(process.settings.timings())
+        settings = process.settings
+        fold = JobState(settings.timings(), link=link_of_moved(settings))
         return FoldGround(fold, tables, cluster_id, limit, recorder)
     if name == "costs":
         return FoldGround(Costs(process.money.zone), tables, cluster_id, limit, recorder)

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, get_args
 
 import orjson
@@ -13,6 +13,7 @@ from schemas.errors import Code, PermanentError
 from schemas.events import Event, JobInput, JobMoved, ParseDeferred, ParseFailed, ParseQueued
 from schemas.ids import sibling_id
 from schemas.job import Ignored, Job, Moved, State, move, offer
+from schemas.periods import moment_of
 from schemas.timings import Clock, Timings
 from schemas.topics import JOBS_EVENTS, Topic, key_of
 from streams.jobs import from_row, moved_values
@@ -23,6 +24,9 @@ _INPUTS = get_args(JobInput)
 _SOURCE = "/parsewire/job_state"
 _FAILED = (State.FAILED_PARSE, State.RETRY_WAIT)
 
+Link = Callable[[Job, int], str]
+"""Writes the address of a complete job's result, from the job and the unix milliseconds."""
+
 
 @dataclass(slots=True)
 class _Changes:
@@ -32,6 +36,7 @@ class _Changes:
     jobs: dict[str, Job]
     clock: Clock
     moment: datetime
+    link: Link | None
     history: list[dict[str, Any]] = field(default_factory=list)
     steps: dict[str, int | None] = field(default_factory=dict)
     erasures: list[dict[str, Any]] = field(default_factory=list)
@@ -48,9 +53,16 @@ class JobState:
     name = "job_state"
     topics: tuple[Topic, ...] = (JOBS_EVENTS,)
 
-    def __init__(self, timings: Timings, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        timings: Timings,
+        chance: Callable[[], float] = random.random,
+        *,
+        link: Link | None = None,
+    ) -> None:
         self._timings = timings
         self._chance = chance
+        self._link = link
 
     async def apply(self, tx: Transaction, events: Sequence[Event]) -> None:
         """Apply the events in order, each once."""
@@ -64,8 +76,8 @@ class JobState:
         job_ids = orjson.dumps(list({key_of(event.body) for event in events})).decode()
         before = {row["id"]: from_row(row) for row in await tx.all("jobs.by_ids", ids=job_ids)}
         clock = Clock(tx.now_ms, self._chance, self._timings)
-        moment = datetime.fromtimestamp(tx.now_ms / 1000, UTC)
-        changes = _Changes(before, dict(before), clock, moment)
+        moment = moment_of(tx.now_ms)
+        changes = _Changes(before, dict(before), clock, moment, self._link)
         for event in events:
             if event.id not in seen:
                 seen.add(event.id)
@@ -120,7 +132,7 @@ def _record(changes: _Changes, event: Event, job: Job, moved: Moved) -> None:
         changes.counts[state] = changes.counts.get(state, 0) - 1
         changes.counts[target] = changes.counts.get(target, 0) + 1
         moved_id = sibling_id(event.id, "moved", target)
-        said = _said(moved.job, state, target)
+        said = _said(moved.job, state, target, changes)
         changes.outgoing.append(Event(moved_id, _SOURCE, changes.moment, said, trace))
         state = target
     if state is State.UPLOADED:
@@ -129,7 +141,8 @@ def _record(changes: _Changes, event: Event, job: Job, moved: Moved) -> None:
         changes.outgoing.append(Event(offer_id, _SOURCE, changes.moment, offered, trace))
 
 
-def _said(job: Job, source: State, target: State) -> JobMoved:
+def _said(job: Job, source: State, target: State, changes: _Changes) -> JobMoved:
+    link = changes.link if target is State.COMPLETE else None
     return JobMoved(
         job_id=job.id,
         tenant=job.tenant,
@@ -142,6 +155,7 @@ def _said(job: Job, source: State, target: State) -> JobMoved:
         pages=job.pages,
         result=job.result,
         reference=job.reference,
+        result_url=None if link is None else link(job, changes.clock.now_ms),
     )
 
 

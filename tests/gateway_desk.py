@@ -15,9 +15,11 @@ from yarl import URL
 
 from schemas.events import Body, Event, ParseFailed, ParseSucceeded
 from schemas.job import Job
+from schemas.result_link import LinkKeys
 from services.gateway.app import build_app
 from services.gateway.parts import Check, Limits, Parts, WebhookRules
 from services.keys import create_key, find_key
+from services.result_links import ResultLinks
 from streams import results
 from streams.blobs.base import Blobs, result_key
 from streams.blobs.disk import DiskBlobs
@@ -31,6 +33,7 @@ from tests.fakes import MemoryBus
 from tests.harness import TIMINGS, FakeClock, decode_row, event_of
 
 UPLOAD = "/api/v1/upload"
+LINK_SECRET = "the secret of links"
 PAGES = (Page(1, "# One\n", "One\n"), Page(2, "Two\n", "Two\n"))
 
 
@@ -175,6 +178,7 @@ async def open_gateway(
             "timings": TIMINGS,
             "limits": limits or limits_of(),
             "webhooks": WebhookRules({}, 1_000.0, 1_000_000),
+            "links": ResultLinks(LinkKeys([LINK_SECRET])),
             "find_key": partial(find_key, tables),
             "checks": checks or {},
         }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from services.gateway import budget_routes, cost_routes, job_routes, probes
+from services.gateway import budget_routes, cost_routes, job_routes, link_routes, probes
 from services.gateway.answers import API
 from services.gateway.bearer import KeyHandler, KeyRing, with_key
 from services.gateway.expectations import OddExpectations, expect_nothing
@@ -17,6 +17,7 @@ from services.gateway.server_log import server_log
 from services.gateway.service_routes import show_services
 from services.gateway.uploads import PLACES, Places, upload
 from services.gateway.webhooks import Webhooks
+from services.result_links import PATH as RESULTS
 
 _LINGER_SECONDS = 5.0
 """How long the rest of a refused body is read and dropped."""
@@ -54,6 +55,12 @@ ROUTES = (
         "Get its result: .md, .txt, .json, or by Accept.",
         show_result,
     ),
+    Route(
+        "POST",
+        f"{API}/jobs/{{job_id}}/link",
+        "Make a link to its result that needs no key.",
+        link_routes.make_link,
+    ),
     Route("POST", f"{API}/jobs/{{job_id}}/retry", "Ask to run it again.", job_routes.retry),
     Route("POST", f"{API}/jobs/{{job_id}}/cancel", "Ask to cancel it.", job_routes.cancel),
     Route("GET", f"{API}/services", "Show mode and parsers.", show_services),
@@ -78,6 +85,11 @@ OPEN_ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("/health", "Whether the gateway lives.", probes.health),
     ("/ready", "Whether it can serve: bus, tables, blobs.", probes.ready),
     ("/metrics", "Prometheus metrics.", probes.metrics),
+    (
+        f"{RESULTS}/{{token}}",
+        "Get a result by its link: ?format=md|txt|json, or by Accept.",
+        link_routes.show_linked_result,
+    ),
 )
 
 

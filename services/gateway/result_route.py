@@ -6,6 +6,7 @@ from typing import get_args
 from aiohttp import web
 
 from schemas.errors import Code
+from schemas.events import BlobRef
 from schemas.job import Job
 from services.gateway.job_routes import find_job, job_id_of
 from services.gateway.parts import PARTS
@@ -29,12 +30,14 @@ _LARGE_BYTES = 1 << 16
 async def show_result(request: web.Request, key: Key) -> web.Response:
     """Give the result in the format that was asked for."""
     parts = request.app[PARTS]
-    wanted = _wanted(request)
+    wanted = wanted_format(request, request.match_info["suffix"])
     job_id = job_id_of(request)
     job = await parts.tables.read(lambda tx: find_job(tx, job_id, key))
-    if job.result is None:
-        raise _not_ready(job)
-    raw = await parts.blobs.read(job.result)
+    return await rendered(await parts.blobs.read(result_of(job)), wanted)
+
+
+async def rendered(raw: bytes, wanted: Format) -> web.Response:
+    """Answer with a result blob in this format."""
     if len(raw) > _LARGE_BYTES and wanted != "json":
         content = await asyncio.to_thread(render, raw, wanted)
     else:
@@ -48,8 +51,8 @@ async def show_result(request: web.Request, key: Key) -> web.Response:
     return web.Response(body=content, headers=headers)
 
 
-def _wanted(request: web.Request) -> Format:
-    suffix = request.match_info["suffix"]
+def wanted_format(request: web.Request, suffix: str) -> Format:
+    """Tell the format by its suffix, without one by Accept; raise RefusedError 406 for another."""
     wanted = _SUFFIXES.get(suffix) if suffix else _accepted(request.headers.getall("Accept", []))
     if wanted is None:
         raise RefusedError(
@@ -89,10 +92,13 @@ def _weight(parameters: list[str]) -> float:
     return 1.0
 
 
-def _not_ready(job: Job) -> RefusedError:
+def result_of(job: Job) -> BlobRef:
+    """Give the job's result, or raise RefusedError 409 for a job that has none."""
+    if job.result is not None:
+        return job.result
     members = {"state": job.state.value}
     if job.error_code is not None:
         members["error_code"] = job.error_code
-    return RefusedError(
+    raise RefusedError(
         Code.RESULT_NOT_READY, f"the job is {job.state}: it has no result", members=members
     )

@@ -19,6 +19,7 @@ from services.gateway.app import build_app
 from services.gateway.parts import Limits, Parts, WebhookRules
 from services.keys import find_key
 from services.process import EXIT_START_ANEW, collect_seldom, open_relayed, stop_on_signals
+from services.result_links import result_links
 from services.self_hosted import check_self_hosted
 from services.webhook_sources import load_sources
 from streams.bus.base import Bus, Producer
@@ -98,6 +99,7 @@ def _parts(
             settings.uploads_at_once,
         ),
         webhooks=webhooks,
+        links=result_links(settings),
         find_key=partial(find_key, tables),
         defaults=defaults_of(settings),
         tenant_modes=settings.choosing_tenants(),
