@@ -1,4 +1,7 @@
-"""The documentation's tables: made from the code that they describe, between marks in the files."""
+"""The documentation's tables: made from the code that they describe, between marks in the files.
+
+The contracts of the bus are written with them.
+"""
 
 import sys
 from collections.abc import Callable
@@ -10,6 +13,7 @@ from pydantic_core import PydanticUndefined
 from schemas.meanings import MEANINGS
 from schemas.topics import TOPICS
 from services.config import PREFIX, Settings
+from services.contracts import write_contracts
 from streams.metrics import METRICS
 
 
@@ -70,11 +74,12 @@ def renewed(text: str, mark: str, table: str) -> str:
 
 
 def main() -> None:
-    """Write every table into its file below the folder given, or this one."""
+    """Write every table, and the contracts, into their files below the folder given, or this."""
     root = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
     for mark, (name, make) in TABLES.items():
         path = root / name
         path.write_text(renewed(path.read_text(encoding="utf-8"), mark, make()), encoding="utf-8")
+    write_contracts(root)
 
 
 def _default(field: FieldInfo) -> str:

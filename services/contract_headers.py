@@ -1,0 +1,96 @@
+"""Header schemas of the contracts: what stands beside the value of each kind of record."""
+
+import dataclasses
+from typing import Any
+
+from schemas.codec import CONTENT_TYPE, TYPE_PREFIX
+from schemas.events import Body, ParseOptions, WebhookReceived
+
+Schema = dict[str, Any]
+
+OPTION_PREFIX = "pw-"
+
+_TRACEPARENT: Schema = {
+    "type": "string",
+    "description": "W3C Trace Context: the trace that this record belongs to.",
+    "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+}
+_SHARED = {"$ref": "#/components/schemas/CloudEvent"}
+
+
+def cloud_event() -> Schema:
+    """Write the headers that every event has, as the component that the messages refer to."""
+    return {
+        "type": "object",
+        "required": ["ce_id", "ce_source", "ce_type", "ce_time"],
+        "properties": {
+            "ce_specversion": {"type": "string", "const": "1.0"},
+            "ce_id": _text("Unique to the event: whoever sees it a second time has seen it."),
+            "ce_source": _text("Who says it, as a path."),
+            "ce_type": _text("What kind of event it is."),
+            "ce_time": {
+                "type": "string",
+                "format": "date-time",
+                "description": "When it was said (RFC 3339, with a zone).",
+            },
+            "traceparent": _TRACEPARENT,
+        },
+    }
+
+
+def event_headers(kind: type[Body]) -> Schema:
+    """Write what an event's headers have beyond those of every event."""
+    known: Schema = {"ce_type": {"type": "string", "const": TYPE_PREFIX + kind.__name__}}
+    if kind is WebhookReceived:
+        of_the_request = _text("A header of the request, its name in lower case.")
+        return {
+            "type": "object",
+            "allOf": [_SHARED],
+            "required": ["pw-webhook", "ce_subject"],
+            "properties": known | {"content-type": _text("That of the request.")} | _WEBHOOK,
+            "patternProperties": {"^http-": of_the_request},
+        }
+    known["content-type"] = {"type": "string", "const": CONTENT_TYPE}
+    return {"type": "object", "allOf": [_SHARED], "properties": known}
+
+
+def document_headers() -> Schema:
+    """Write the headers of a record whose value is a document itself."""
+    options = {
+        header_of(field.name): _text(f"The option `{field.name}` of an upload, as over HTTP.")
+        for field in dataclasses.fields(ParseOptions)
+    }
+    known = {
+        "ce_id": _text(
+            "The idempotency key: the same id of the same tenant is answered as the first was."
+        ),
+        "content-type": _text("The declared media type; without it the bytes tell."),
+        header_of("tenant"): _text(
+            "Whose document it is; may be left out where the topic speaks for one tenant alone."
+        ),
+        header_of("name"): _text("What to call the document, as over HTTP."),
+        header_of("reference"): {
+            **_text("What the producer calls the job; every answer and move carries it along."),
+            "maxLength": 200,
+        },
+        header_of("force"): _text("`true`: a job of its own for bytes that are known."),
+        **options,
+        "traceparent": _TRACEPARENT,
+    }
+    return {"type": "object", "required": ["ce_id"], "properties": known}
+
+
+def header_of(option: str) -> str:
+    """Give the header that carries an option."""
+    return OPTION_PREFIX + option.replace("_", "-")
+
+
+def _text(meaning: str) -> Schema:
+    return {"type": "string", "minLength": 1, "description": meaning}
+
+
+_WEBHOOK: Schema = {
+    "pw-webhook": _text("The source that signed it: `llamaparse`, `artifacts` ..."),
+    "ce_subject": _text("The vendor's job id, or what else names the matter."),
+    "pw-blob": _text("Where the body is when it is too large for a record: a BlobRef as JSON."),
+}
