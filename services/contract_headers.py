@@ -1,10 +1,13 @@
 """Header schemas of the contracts: what stands beside the value of each kind of record."""
 
 import dataclasses
+import re
 from typing import Any
 
 from schemas.codec import CONTENT_TYPE, TYPE_PREFIX
 from schemas.events import Body, ParseOptions, WebhookReceived
+from schemas.submission_events import DocumentSubmitted
+from schemas.submission_record import LONGEST_ID, LONGEST_REFERENCE
 
 Schema = dict[str, Any]
 
@@ -50,34 +53,45 @@ def event_headers(kind: type[Body]) -> Schema:
             "properties": known | {"content-type": _text("That of the request.")} | _WEBHOOK,
             "patternProperties": {"^http-": of_the_request},
         }
+    if kind is DocumentSubmitted:
+        own = known | _submission()
+        return {"type": "object", "required": ["ce_id", "ce_type"], "properties": own}
     known["content-type"] = {"type": "string", "const": CONTENT_TYPE}
     return {"type": "object", "allOf": [_SHARED], "properties": known}
 
 
 def document_headers() -> Schema:
     """Write the headers of a record whose value is a document itself."""
-    options = {
-        header_of(field.name): _text(f"The option `{field.name}` of an upload, as over HTTP.")
-        for field in dataclasses.fields(ParseOptions)
-    }
-    known = {
-        "ce_id": _text(
-            "The idempotency key: the same id of the same tenant is answered as the first was."
-        ),
+    own = {
+        "ce_type": {"type": "string", "not": {"pattern": f"^{re.escape(TYPE_PREFIX)}"}},
         "content-type": _text("The declared media type; without it the bytes tell."),
-        header_of("tenant"): _text(
+    }
+    return {"type": "object", "required": ["ce_id"], "properties": own | _submission()}
+
+
+def _submission() -> Schema:
+    """Write what stands beside a submission of either form."""
+    said = {
+        "tenant": _text(
             "Whose document it is; may be left out where the topic speaks for one tenant alone."
         ),
-        header_of("name"): _text("What to call the document, as over HTTP."),
-        header_of("reference"): {
+        "name": _text("What to call the document, as over HTTP."),
+        "reference": {
             **_text("What the producer calls the job; every answer and move carries it along."),
-            "maxLength": 200,
+            "maxLength": LONGEST_REFERENCE,
         },
-        header_of("force"): _text("`true`: a job of its own for bytes that are known."),
-        **options,
+        "force": _text("`true`: a job of its own for bytes that are known."),
+        **{
+            field.name: _text(f"The option `{field.name}` of an upload, as over HTTP.")
+            for field in dataclasses.fields(ParseOptions)
+        },
+    }
+    submission_id = _text("The idempotency key: the same one of the same tenant counts once.")
+    return {
+        "ce_id": {**submission_id, "maxLength": LONGEST_ID},
+        **{header_of(name): schema for name, schema in said.items()},
         "traceparent": _TRACEPARENT,
     }
-    return {"type": "object", "required": ["ce_id"], "properties": known}
 
 
 def header_of(option: str) -> str:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from schemas import codec
 from schemas.events import DocumentUploaded, WebhookReceived
 from schemas.submission_events import DocumentAccepted, DocumentRefused, DocumentSubmitted
+from schemas.submission_record import Address, Origin, Submitted, Unfit, read_submission
 from schemas.topics import TOPICS
 from services.contracts import (
     ASYNCAPI,
@@ -141,14 +142,42 @@ def test_the_codec_decodes_an_example(name: str, example: dict[str, Any]) -> Non
     assert codec.encode(event) == (value, tuple(headers))
 
 
-def test_a_document_has_the_options_of_an_upload() -> None:
-    assert MESSAGES["Document"]["headers"]["properties"].keys() == {
-        *("ce_id", "content-type", "traceparent"),
+@pytest.mark.parametrize(("name", "own"), [("Document", "content-type"), ("DocumentSubmitted", "")])
+def test_a_submission_has_the_options_of_an_upload(name: str, own: str) -> None:
+    headers = MESSAGES[name]["headers"]
+    assert headers["properties"].keys() - {own} == {
+        *("ce_id", "ce_type", "traceparent"),
         *("pw-tenant", "pw-name", "pw-reference", "pw-force"),
         *("pw-max-pages", "pw-tier", "pw-languages", "pw-target-pages"),
         *("pw-prompt", "pw-mode", "pw-disable-cache"),
     }
-    assert MESSAGES["Document"]["headers"]["required"] == ["ce_id"]
+    assert "ce_id" in headers["required"]
+
+
+def submission_of(name: str) -> Submitted | Unfit:
+    (example,) = MESSAGES[name]["examples"]
+    raw = isinstance(example["payload"], str)
+    value = example["payload"].encode() if raw else orjson.dumps(example["payload"])
+    headers = [(key, text.encode()) for key, text in example["headers"].items()]
+    return read_submission(value, headers, b"4711", Origin("documents.submitted", 0, 7))
+
+
+def test_a_document_reads_as_a_submission() -> None:
+    submitted = submission_of("Document")
+    assert isinstance(submitted, Submitted)
+    assert submitted.source == b"Hello from the bus.\n"
+    assert (submitted.sender.tenant, submitted.sender.reference) == ("acme", "invoice-4711")
+    assert (submitted.submission_id, submitted.media_type) == ("acme-invoice-4711-v1", "text/plain")
+    assert dict(submitted.options) == {"name": "4711.txt", "max_pages": "50"}
+
+
+def test_a_named_document_reads_as_a_submission() -> None:
+    submitted = submission_of("DocumentSubmitted")
+    assert isinstance(submitted, Submitted)
+    assert isinstance(submitted.source, Address)
+    assert submitted.source.url == "https://files.acme.example/invoices/4711.txt"
+    assert (submitted.sender.tenant, submitted.sender.reference) == ("acme", "invoice-4711")
+    assert dict(submitted.options) == {"name": "4711.txt", "max_pages": "50"}
 
 
 def test_a_schema_has_the_docstrings() -> None:
