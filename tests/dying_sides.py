@@ -13,14 +13,8 @@ from schemas.periods import Period
 from streams.budgets import Budget, Limits, Whose, set_budget
 from streams.cost_audit import audit_costs
 from streams.reservations import standing
-from tests.cloud_sides import (
-    INTENT_GROWS_OLD,
-    RETRY_NOW,
-    SETTLE_NOW,
-    Side,
-    finish,
-    finish_unbilled,
-)
+from tests.cloud_sides import Side, finish, finish_unbilled
+from tests.cloud_wrongs import INTENT_GROWS_OLD, RETRY_NOW, SETTLE_NOW
 from tests.doubles.llamacloud.behaviour import Behaviour
 from tests.doubles.llamacloud.catalogue import ENDS
 from tests.doubles.llamacloud.cloud import LlamaCloud

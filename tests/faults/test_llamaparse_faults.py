@@ -8,17 +8,8 @@ from dataclasses import dataclass, replace
 import pytest
 import pytest_asyncio
 
-from tests.cloud_sides import (
-    Ended,
-    Seen,
-    Side,
-    Wrong,
-    cancel,
-    finish_unbilled,
-    get_stuck,
-    lose,
-    open_side,
-)
+from tests.cloud_sides import Side, cancel, finish_unbilled, get_stuck, lose, open_side
+from tests.cloud_wrongs import Ended, Seen, Wrong
 from tests.doubles.llamacloud.behaviour import Call
 from tests.doubles.llamacloud.content import Plan
 from tests.doubles.llamacloud.faults import Fault
