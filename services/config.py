@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schemas.events import Tier
 from schemas.timings import Timings
 from services.deployment_settings import DeploymentSettings
-from services.setting_kinds import Count, Port, Positive, ZoneName
+from services.setting_kinds import Count, HostList, Port, Positive, ZoneName
 
 PREFIX = "PARSEWIRE_"
 
@@ -40,6 +40,12 @@ class Settings(DeploymentSettings, BaseSettings):
     )
     upload_total_seconds: Positive = Field(3600.0, description="How long one upload may last.")
     uploads_at_once: Count = Field(256, description="Uploads read at once; more get 503.")
+    fetch_hosts: HostList = Field(
+        "",
+        description="Hosts that producers on the bus may name documents at, by https: "
+        "`docs.example.com,*.example.org,files.example.net:8443`; empty: none.",
+    )
+    fetch_seconds: Positive = Field(60.0, description="How long fetching one of them may take.")
 
     slots: int | None = Field(
         None, ge=1, description="Documents parsed at once by a worker; empty: the cores."

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from schemas.periods import read_zone
+from streams.fetch_hosts import read_fetch_hosts
 from streams.speakers import read_speakers
 
 LONGEST_LINK_SECONDS = 604_800
@@ -36,6 +37,11 @@ def _public_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _host_list(text: str) -> str:
+    read_fetch_hosts(text)
+    return text
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -44,3 +50,4 @@ Intake = Annotated[str, AfterValidator(_intake)]
 TopicPrefix = Annotated[str, AfterValidator(_topic_prefix)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 ZoneName = Annotated[str, AfterValidator(_zone_name)]
+HostList = Annotated[str, AfterValidator(_host_list)]

@@ -25,6 +25,7 @@ from streams.bus.base import Bus
 from streams.bus.kafka import KafkaBus
 from streams.bus.kafka_calls import thin_client_logs
 from streams.estimates import CountPages, uncounted
+from streams.fetch_hosts import read_fetch_hosts
 from streams.gate import SharedGate
 from streams.metrics import Recorder
 from streams.parsers.base import RemoteParser, Routes
@@ -37,6 +38,8 @@ from streams.parsers.mock import MockBehaviour, MockParser
 from streams.parsers.router import Router
 from streams.parsers.text import TextParser
 from streams.settings import CurrentSettings
+from streams.source_fetch import SourceFetch
+from streams.source_fetch_https import FetchLimits, open_https_source_fetch
 from streams.tables.base import Tables
 from streams.tables.sqlite import open_sqlite
 from streams.tables.sqlite_version import known_version, read_version
@@ -84,6 +87,16 @@ def open_alerts(settings: Settings) -> AbstractAsyncContextManager[AlertHook]:
     """Open the operator's webhook for alerts; raise ConfigError where it cannot be used."""
     check_alert_webhook(settings)
     return open_alert_hook(settings.alert_webhook_url)
+
+
+def open_source_fetch(settings: Settings) -> AbstractAsyncContextManager[SourceFetch]:
+    """Open the fetcher of documents that producers on the bus name by an address."""
+    limits = FetchLimits(
+        seconds=settings.fetch_seconds,
+        idle_seconds=settings.upload_idle_seconds,
+        most_bytes=settings.max_upload_bytes,
+    )
+    return open_https_source_fetch(read_fetch_hosts(settings.fetch_hosts), limits)
 
 
 def slots(settings: Settings) -> int:

@@ -34,6 +34,7 @@ def test_a_file_is_read_and_the_environment_wins(
         ("PARSEWIRE_GATEWAY_PORT", "99999", "less than or equal to 65535"),
         ("PARSEWIRE_SLOTS", "0", "greater than or equal to 1"),
         ("PARSEWIRE_TOPIC_PREFIX", "Über ", "use a-z, 0-9"),
+        ("PARSEWIRE_FETCH_HOSTS", "a.example,*", "'*' is no host name: use 'docs.example.com'"),
         ("PARSEWIRE_TIME_ZONE", "Mars/Olympus", "no time zone 'Mars/Olympus' is known here"),
         ("PARSEWIRE_INTAKE", "documents.submitted", "topic:tenant|tenant"),
         ("PARSEWIRE_INTAKE", "jobs.events:*", "carries Parsewire's own events"),
