@@ -234,6 +234,11 @@ class MemoryConsumer:
     async def seek_to_start(self, partition: Partition) -> None:
         await self.seek(partition, 0)
 
+    async def seek_to_end(self, partition: Partition) -> int:
+        end = self._end(partition)
+        await self.seek(partition, end)
+        return end
+
     async def commit(self, positions: Mapping[Partition, int]) -> None:
         self._bus.answer()
         own = {p: offset for p, offset in positions.items() if p in self._positions}

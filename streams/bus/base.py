@@ -74,6 +74,10 @@ class Consumer(Protocol):
         """Read on from the first record that the log still has."""
         ...
 
+    async def seek_to_end(self, partition: Partition) -> int:
+        """Read on from the next record that the log will get, and tell its offset."""
+        ...
+
     async def commit(self, positions: Mapping[Partition, int]) -> None:
         """Tell the group the next offsets; partitions no longer assigned are left out."""
         ...

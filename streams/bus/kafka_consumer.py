@@ -11,7 +11,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from schemas.errors import TransientError
 from streams.bus.base import Lag, OnAssigned, OnRevoked, Partition, Record, StaleLogError
 from streams.bus.kafka_calls import BrokerContact, answered, bus_unavailable
-from streams.bus.kafka_fetch import known_ends, log_end
+from streams.bus.kafka_fetch import known_ends, log_end, records_of
 from streams.bus.kafka_lag import ReadingAges
 from streams.bus.kafka_unreadable import LenientReader
 
@@ -87,14 +87,15 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             raise bus_unavailable("fetch", error) from error
         if not batches:
             await self._contact.check(self._client, self._own)
-        return {self._own[tp]: self._records(tp, rows) for tp, rows in batches.items()}
+        for tp, rows in batches.items():
+            self._ages.read(self._own[tp], rows[-1].timestamp)
+        return {self._own[tp]: records_of(self._own[tp], rows) for tp, rows in batches.items()}
 
     async def seek(self, partition: Partition, offset: int) -> None:
         """Read on from `offset`; raise StaleLogError when it is beyond the log's end."""
         tp = self._named(partition)
         if offset > (end := self._ends.get(tp, -1)):
-            async with answered(f"end of {partition}", self._call_timeout):
-                end = await log_end(self._client, tp)
+            end = await log_end(self._client, tp, self._call_timeout)
         if offset > end:
             raise StaleLogError(f"{partition} ends at {end}, before the stored {offset}")
         self._move(tp, offset)
@@ -107,6 +108,12 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             async with answered(f"start of {partition}", self._call_timeout):
                 start = (await self._client.beginning_offsets([tp]))[tp]
         self._move(tp, start)
+
+    async def seek_to_end(self, partition: Partition) -> int:
+        """Read on from the next record that the log will get, and tell its offset."""
+        tp = self._named(partition)
+        self._move(tp, end := await log_end(self._client, tp, self._call_timeout))
+        return end
 
     async def commit(self, positions: Mapping[Partition, int]) -> None:
         """Tell the group the next offsets; partitions no longer assigned are left out.
@@ -224,14 +231,6 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         if batches:
             self._contact.heard()
         return batches if self._ready.is_set() else {}
-
-    def _records(self, tp: Any, rows: list[Any]) -> list[Record]:
-        partition = self._own[tp]
-        self._ages.read(partition, rows[-1].timestamp)
-        return [
-            Record(partition, row.offset, row.key, row.value, row.headers, row.timestamp)
-            for row in rows
-        ]
 
     def _move(self, tp: Any, offset: int) -> None:
         try:

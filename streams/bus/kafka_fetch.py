@@ -8,6 +8,9 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.protocol.fetch import FetchRequest
 
+from streams.bus.base import Partition, Record
+from streams.bus.kafka_calls import answered
+
 _BYTES = 50 * 1024 * 1024
 _PARTITION_BYTES = 1024 * 1024
 _WAIT_MS = 500
@@ -22,6 +25,14 @@ class Fetched:
     end: int
 
 
+def records_of(partition: Partition, rows: Sequence[Any]) -> list[Record]:
+    """Give what aiokafka read as records of the partition."""
+    return [
+        Record(partition, row.offset, row.key, row.value, row.headers, row.timestamp)
+        for row in rows
+    ]
+
+
 async def known_ends(client: Any, tps: Sequence[Any]) -> dict[Any, int]:
     """Tell the logs' ends at the cost of one call: what `log_end` adds, as of the last fetch."""
     ends: dict[Any, int] = await client.end_offsets(tps)
@@ -30,15 +41,14 @@ async def known_ends(client: Any, tps: Sequence[Any]) -> dict[Any, int]:
     return ends
 
 
-async def log_end(client: Any, tp: Any) -> int:
-    """Tell the offset of the next record that `tp` will get.
+async def log_end(client: Any, tp: Any, within_seconds: float) -> int:
+    """Tell the offset of the next record that `tp` will get; raise TransientError without answer.
 
     The embedded broker calls the second record of the last batch the end, so that is read too.
     """
-    end = int((await client.end_offsets([tp]))[tp])
-    if end == 0:
-        return 0
-    fetched = await fetch_raw(client, {tp: end - 1})
+    async with answered(f"end of {tp.topic}", within_seconds):
+        end = int((await client.end_offsets([tp]))[tp])
+        fetched = await fetch_raw(client, {tp: end - 1}) if end else {}
     return max(end, fetched[tp].end) if tp in fetched else end
 
 

@@ -91,6 +91,17 @@ async def until_owning(consumer: Consumer, count: int) -> None:
             await consumer.fetch(max_records=1, timeout_seconds=0.1)
 
 
+async def test_reading_begins_at_the_logs_end_where_that_is_asked(bus: Bus) -> None:
+    await bus.ensure_topics([LETTERS])
+    await send(bus, b"a", b"b", b"c")
+    async with Member().join(bus) as consumer:
+        await until_owning(consumer, 2)
+        ends = {place: await consumer.seek_to_end(place) for place in consumer.assignment()}
+        assert sorted(ends.values()) == [0, 3]
+        await send(bus, b"d", b"e")
+        assert await values(consumer, 2) == [b"d", b"e"]
+
+
 async def test_topics_are_made_once_and_their_partitions_checked(bus: Bus) -> None:
     assert await bus.ensure_topics([LETTERS]) == frozenset({"letters"})
     assert await bus.ensure_topics([LETTERS]) == frozenset()
