@@ -53,9 +53,12 @@ class CostReleased(CostEvent):
 
 @dataclass(frozen=True, slots=True)
 class CostCorrected(CostEvent):
-    """The vendor changed its bill afterwards, by so much."""
+    """The vendor changed its bill afterwards, by so much.
 
-    vendor_job_id: str
+    Without a job elsewhere, an estimate that had counted is taken back: the bill has come.
+    """
+
+    vendor_job_id: str | None
     pages: int
     micro_usd: int
     credits: float

@@ -2,7 +2,7 @@
 
 released    the attempt has ended, and there is no job elsewhere that could be billed
 settled     a job elsewhere was billed, or never will be, or nobody will ever know: the estimate
-corrected   a job that was settled is billed otherwise
+corrected   a job that was settled is billed otherwise, or one is found after its estimate counted
 """
 
 from collections.abc import Callable, Collection
@@ -111,7 +111,7 @@ class Billing:
             pages=held.pages,
             micro_usd=held.estimate,
         )
-        await _say(tx, held, derived_id("cost", "given up", job_id, attempt), body)
+        await _say(tx, held, _given_up_id(job_id, attempt), body)
 
     def _amount(self, account: _Account, outcome: str, credits_billed: float | None) -> int:
         if credits_billed is not None:
@@ -144,6 +144,7 @@ async def _book(tx: Transaction, line: Row, account: _Account, bill: _Bill) -> N
             credits=bill.credits,
         )
         await _say(tx, account, derived_id("cost", "settled", parser, vendor_job_id), settled)
+        await _take_back(tx, account)
     elif bill.credits is not None and line["credits"] != bill.credits:
         await tx.run("vendor.correct", **values)
         corrected = CostCorrected(
@@ -154,6 +155,25 @@ async def _book(tx: Transaction, line: Row, account: _Account, bill: _Bill) -> N
             credits=bill.credits,
         )
         await _say(tx, account, uuid7(tx.now_ms), corrected)
+
+
+async def _take_back(tx: Transaction, account: _Account) -> None:
+    """Take back the estimate of an attempt that was given up: its bill has come, and counts."""
+    job_id, attempt = account.job["id"], account.attempt
+    if await tx.one("money.said", event_id=_given_up_id(job_id, attempt)) is None:
+        return
+    body = CostCorrected(
+        **account.fields(),
+        vendor_job_id=None,
+        pages=-account.pages,
+        micro_usd=-account.estimate,
+        credits=0.0,
+    )
+    await _say(tx, account, derived_id("cost", "taken back", job_id, attempt), body)
+
+
+def _given_up_id(job_id: str, attempt: int) -> str:
+    return derived_id("cost", "given up", job_id, attempt)
 
 
 async def _own_price(tx: Transaction, line: Row, account: _Account) -> int:

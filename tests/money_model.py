@@ -24,6 +24,7 @@ class Held:
     pages: int
     micro_usd: int
     open: bool = True
+    given_back: bool = False
     given_up: bool = False
     credits: int | None = None
     outcome: str | None = None
@@ -55,8 +56,15 @@ class Book:
     holds: list[Held] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
 
-    def settle(self, held: Held, outcome: str, credits_billed: int | None) -> Line | None:
-        """Tell what a settling of the attempt's job elsewhere must say; None for nothing."""
+    def give_up(self, held: Held) -> list[Line]:
+        """Tell what must be said when the estimate counts, since nobody can be asked."""
+        if held.given_up or not held.open:
+            return []
+        held.given_up = True
+        return [Line(held, ends=True, spent=held.amounts())]
+
+    def settle(self, held: Held, outcome: str, credits_billed: int | None) -> list[Line]:
+        """Tell what a settling of the attempt's job elsewhere must say."""
         amount = held.micro_usd if outcome == "never_told" else 0
         if credits_billed is not None:
             amount = credits_billed * MICRO_USD_PER_CREDIT
@@ -64,14 +72,16 @@ class Book:
             amount = held.micro_usd
         if held.outcome is None:
             pages = 0 if outcome == "unbilled" else held.pages
-            line = Line(held, ends=True, spent=(amount, pages, 1))
+            lines = [Line(held, ends=True, spent=(amount, pages, 1))]
+            if held.given_up:
+                lines.append(Line(held, spent=(-held.micro_usd, -held.pages, 0)))
         elif credits_billed is not None and credits_billed != held.credits:
             pages = held.pages if held.outcome == "unbilled" else 0
-            line = Line(held, spent=(amount - held.booked_micro_usd, pages, 0))
+            lines = [Line(held, spent=(amount - held.booked_micro_usd, pages, 0))]
         else:
-            return None
+            return []
         held.outcome, held.credits, held.booked_micro_usd = outcome, credits_billed, amount
-        return line
+        return lines
 
     def read(self, line: Line) -> None:
         """Do what an event does, the first time that it is read."""

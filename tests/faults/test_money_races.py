@@ -79,16 +79,16 @@ class MoneyRaces(RuleBasedStateMachine):
 
         self.run(opened())
 
-    def note(self, line: Line | None) -> None:
-        """Take what was announced: nothing, or the one event that must do what `line` says."""
+    def note(self, *lines: Line) -> None:
+        """Take what was announced: an event for each line, which must do what that says."""
         events = [decode_row(row) for row in self.desk.announced]
         self.desk.announced.clear()
         fresh = [event for event in events if event.id not in self.said]
-        assert len(fresh) == (line is not None), (fresh, line)
-        if line is not None:
-            assert isinstance(fresh[0].body, CostInput)
-            self.said[fresh[0].id] = fresh[0], line
-            self.unread.append(fresh[0].id)
+        assert len(fresh) == len(lines), (fresh, lines)
+        for event, line in zip(fresh, lines, strict=True):
+            assert isinstance(event.body, CostInput)
+            self.said[event.id] = event, line
+            self.unread.append(event.id)
 
     @rule(
         tenant=st.sampled_from(TENANTS),
@@ -105,7 +105,7 @@ class MoneyRaces(RuleBasedStateMachine):
         assert self.reserve(held) == fits, (held, rows)
         if fits:
             self.book.holds.append(held)
-        self.note(Line(held) if fits else None)
+        self.note(*[Line(held)] * fits)
 
     def reserve(self, held: Held) -> bool:
         payer = Payer(held.job_id, held.tenant, held.attempt, None)
@@ -124,7 +124,7 @@ class MoneyRaces(RuleBasedStateMachine):
     def hold_again(self, data: st.DataObject) -> None:
         """Hold for an attempt that holds already: it is so, whatever the budgets have."""
         assert self.reserve(self.any_held(data))
-        self.note(None)
+        self.note()
 
     @precondition(lambda self: self.book.holds)
     @rule(data=st.data())
@@ -132,10 +132,19 @@ class MoneyRaces(RuleBasedStateMachine):
         self.release(self.any_held(data))
 
     def release(self, held: Held) -> None:
-        first = held.open and not held.given_up
-        held.given_up |= held.open
+        first = held.open and not held.given_back
+        held.given_back |= held.open
         self.write(lambda tx: release(tx, held.job_id, held.attempt, "test"))
-        self.note(Line(held, ends=True) if first else None)
+        self.note(*[Line(held, ends=True)] * first)
+
+    @precondition(lambda self: self.book.holds)
+    @rule(data=st.data())
+    def give_up(self, data: st.DataObject) -> None:
+        """Let the estimate count, as long as no job elsewhere is known."""
+        held = self.any_held(data)
+        if held.outcome is None:
+            self.write(lambda tx: BILLING.give_up(tx, held.job_id, held.attempt))
+            self.note(*self.book.give_up(held))
 
     @precondition(lambda self: self.book.holds)
     @rule(data=st.data(), bill=BILLS)
@@ -151,7 +160,7 @@ class MoneyRaces(RuleBasedStateMachine):
             await BILLING.settle(tx, **named, outcome=outcome, credits_billed=credits_billed)
 
         self.write(unit)
-        self.note(self.book.settle(held, outcome, credits_billed))
+        self.note(*self.book.settle(held, outcome, credits_billed))
 
     @precondition(lambda self: self.unread)
     @rule(data=st.data(), most=st.integers(1, 8))

@@ -194,6 +194,28 @@ async def test_what_nobody_ends_for_a_day_is_booked_at_its_estimate(desk: Desk) 
     assert await held(desk) == 0
 
 
+@pytest.mark.parametrize("read_first", [True, False])
+async def test_an_estimate_that_counted_is_taken_back_when_the_bill_comes(
+    desk: Desk, *, read_first: bool
+) -> None:
+    job = (await desk.upload()).job
+    await hold(desk, job.id)
+    await desk.tables.write(lambda tx: BILLING.give_up(tx, job.id, 1))
+    if read_first:
+        await fold_costs(desk)
+        assert await spent(desk) == 37_500
+    found = {"parser": "llamaparse", "vendor_job_id": "v1", "job_id": job.id, "attempt": 1}
+    await desk.tables.write(lambda tx: tx.run("vendor.book", **found))
+    await settle(desk, "billed", 24.0)
+    await settle(desk, "billed", 24.0)
+    *_, taken_back = await fold_costs(desk)
+    assert taken_back == CostCorrected(
+        **about(job), vendor_job_id=None, pages=-10, micro_usd=-37_500, credits=0.0
+    )
+    assert (await held(desk), await spent(desk)) == (0, 30_000)
+    assert await desk.tables.read(lambda tx: audit_costs(tx, grace_ms=0)) == []
+
+
 async def test_the_sweep_leaves_alone_what_somebody_will_end(desk: Desk) -> None:
     """One is at a parser elsewhere; another's end is on its way to the ledger."""
     await elsewhere(desk)

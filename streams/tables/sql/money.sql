@@ -92,6 +92,11 @@ WHERE job_id = :job_id AND attempt = :attempt AND state = 'reserved';
 -- name: seen_costs
 SELECT event_id FROM cost_ledger WHERE event_id IN (SELECT value FROM json_each(:ids));
 
+-- name: said
+-- Whether a cost event was said, read yet or not.
+SELECT event_id FROM cost_ledger WHERE event_id = :event_id
+UNION ALL SELECT event_id FROM outbox WHERE event_id = :event_id;
+
 -- name: write_line
 INSERT INTO cost_ledger (
     event_id, kind, job_id, attempt, tenant, service, tier, vendor_job_id, basis,
