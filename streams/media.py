@@ -101,6 +101,11 @@ def sniff(head: bytes, declared: str | None, name: str | None) -> str:
     return claimed or PLAIN
 
 
+def named(name: str) -> str:
+    """Give the media type that a file's name tells of; `application/octet-stream` says nothing."""
+    return _SUFFIXES.get(PurePath(name).suffix.lower(), "application/octet-stream")
+
+
 def _claimed(declared: str | None, name: str | None) -> str | None:
     kind = (declared or "").partition(";")[0].strip().lower()
     kind = _ALIASES.get(kind, kind)

@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from schemas.errors import Code
-from schemas.http import AskedBody, HistoryBody, JobBody, JobsBody, UploadBody
+from schemas.http import AskedBody, HistoryBody, JobBody, JobsBody, LinkBody, LinkOrder, UploadBody
 from services.cli.run_file import Target
 from streams.backoff import Backoff
 
@@ -99,6 +99,15 @@ class GatewayClient:
         """Give the result: `md`, `txt` or `json`."""
         return await self._patiently(lambda: self._get(f"{API}/jobs/{job_id}/result.{suffix}"))
 
+    async def link(self, job_id: str, seconds: int | None) -> LinkBody:
+        """Give a link that opens the result without a key, for so long or as long as is usual."""
+        order = orjson.dumps(LinkOrder(seconds))
+        found = await self._patiently(
+            lambda: self._send(f"{API}/jobs/{job_id}/link", order, LinkBody)
+        )
+        url = f"{self._url}{found.url}" if found.url.startswith("/") else found.url
+        return LinkBody(url, found.expires_at)
+
     async def retry(self, job_id: str) -> AskedBody | None:
         """Ask to run a failed or cancelled job again; None when it is neither any more."""
         try:
@@ -138,9 +147,9 @@ class GatewayClient:
         finally:
             counted.close()
 
-    async def _send(self, path: str, form: aiohttp.FormData | None, kind: type[T]) -> T:
+    async def _send(self, path: str, data: aiohttp.FormData | bytes | None, kind: type[T]) -> T:
         with _reaching(self._url):
-            async with self._session.post(self._url + path, data=form) as response:
+            async with self._session.post(self._url + path, data=data) as response:
                 return _read(await _content(response), kind)
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -15,7 +15,7 @@ from schemas.job import State
 from schemas.money import dollars
 from services.cli.client import GatewayClient, open_client
 from services.cli.run_file import find_target
-from services.cli.terminal import OUT, print_json, print_table
+from services.cli.terminal import OUT, print_json, print_table, say
 from services.config import load_settings
 
 _PAGE = 200
@@ -77,8 +77,20 @@ def result(
     out: Annotated[
         Path | None, typer.Option(help="Write it to this file, not to stdout.", dir_okay=False)
     ] = None,
+    *,
+    link: Annotated[
+        bool, typer.Option("--link", help="Print a link that opens it without a key.")
+    ] = False,
+    seconds: Annotated[
+        int | None, typer.Option(min=1, max=86_400, help="How long the link lives.")
+    ] = None,
 ) -> None:
-    """Print a job's result."""
+    """Print a job's result, or a link to it."""
+    if link:
+        made = _ask(lambda client: client.link(job_id, seconds))
+        typer.echo(made.url)
+        say(f"whoever has this link can read the result until {written(made.expires_at)}")
+        return
     content = _ask(lambda client: client.result(job_id, suffix.value))
     if out is not None:
         out.write_bytes(content)

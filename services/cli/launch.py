@@ -16,7 +16,7 @@ from services.embedded_broker import free_port
 
 _ANSWER_SECONDS = 2.0
 _ASK_AGAIN_SECONDS = 0.05
-_EMBEDDED_SESSION_SECONDS = 6.0
+EMBEDDED_SESSION_SECONDS = 6.0
 """The embedded broker lets a group's first join wait half of the session's time-out."""
 
 _LISTENS = {"gateway": "gateway_port", "worker": "metrics_port", "windows": "windows_port"}
@@ -138,7 +138,7 @@ def child_changes(settings: Settings) -> dict[str, object]:
         "data_dir": settings.data_dir.absolute(),
         "topic_prefix": settings.topic_prefix,
         "log_level": settings.log_level,
-        "kafka_session_timeout_seconds": _EMBEDDED_SESSION_SECONDS if usual else session_seconds,
+        "kafka_session_timeout_seconds": EMBEDDED_SESSION_SECONDS if usual else session_seconds,
     }
 
 

@@ -17,6 +17,7 @@ from services.cli import (
     submit,
     table_verbs,
     up,
+    watch,
     webhook_verbs,
 )
 from services.cli.client import GatewayError
@@ -48,7 +49,8 @@ def _quiet(context: typer.Context) -> None:
 
 for _verb in (
     *(up.up, demo.demo, process_verbs.gateway, process_verbs.worker, process_verbs.windows),
-    *(submit.submit, job_verbs.jobs, job_verbs.job, job_verbs.result, doctor_verb.doctor),
+    *(submit.submit, job_verbs.jobs, job_verbs.job, job_verbs.result, watch.watch),
+    doctor_verb.doctor,
 ):
     APP.command()(_verb)
 APP.add_typer(table_verbs.KEYS, name="keys")

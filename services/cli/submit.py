@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from schemas.topics import DOCUMENTS_SUBMITTED
+from services.cli.bus_submission import BusTerms
+from services.cli.bus_submit import send_files
 from services.cli.client import UploadOptions, open_client
 from services.cli.job_verbs import Json
 from services.cli.run_file import Target, find_target
@@ -17,33 +20,57 @@ from services.config import load_settings
 _ATTEMPTS = 8
 
 
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True)]
+To = Annotated[
+    Path | None, typer.Option(help="Write results here as <name>.md; waits.", file_okay=False)
+]
+MaxPages = Annotated[int | None, typer.Option(min=1, help="Refuse longer documents.")]
+Pages = Annotated[str | None, typer.Option(help="Parse these alone, as in 1,3-5.")]
+Mode = Annotated[str | None, typer.Option(help="local, real, hybrid or mock.")]
+Tier = Annotated[str | None, typer.Option(help="LlamaParse: its tier, as agentic.")]
+Languages = Annotated[
+    str | None, typer.Option(help="LlamaParse: of the OCR, the main one first: en,de.")
+]
+Prompt = Annotated[str | None, typer.Option(help="LlamaParse: what to heed.")]
+NoCache = Annotated[
+    bool, typer.Option("--disable-cache", help="LlamaParse: take no earlier result.")
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Follow the jobs to their end.")]
+Force = Annotated[bool, typer.Option("--force", help="Parse known documents anew.")]
+OverBus = Annotated[bool, typer.Option("--bus", help="Send records, and read their answers.")]
+Tenant = Annotated[str | None, typer.Option(help="--bus: whose documents they are.")]
+Reference = Annotated[str | None, typer.Option(help="--bus: what you call their jobs.")]
+OnTopic = Annotated[str | None, typer.Option(help="--bus: the topic they are sent to.")]
+SubmissionId = Annotated[
+    str | None, typer.Option("--id", help="--bus: of a single file; the same twice is one.")
+]
+Within = Annotated[float, typer.Option(min=1, help="--bus: seconds until it gives up.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="--bus: wait for no answer.")]
+
+
 def submit(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True)],
-    to: Annotated[
-        Path | None, typer.Option(help="Write results here as <name>.md; waits.", file_okay=False)
-    ] = None,
-    max_pages: Annotated[int | None, typer.Option(min=1, help="Refuse longer documents.")] = None,
-    pages: Annotated[str | None, typer.Option(help="Parse these alone, as in 1,3-5.")] = None,
-    mode: Annotated[str | None, typer.Option(help="local, real, hybrid or mock.")] = None,
-    tier: Annotated[str | None, typer.Option(help="LlamaParse: its tier, as agentic.")] = None,
-    languages: Annotated[
-        str | None, typer.Option(help="LlamaParse: of the OCR, the main one first: en,de.")
-    ] = None,
-    prompt: Annotated[str | None, typer.Option(help="LlamaParse: what to heed.")] = None,
+    files: Files,
+    to: To = None,
+    max_pages: MaxPages = None,
+    pages: Pages = None,
+    mode: Mode = None,
+    tier: Tier = None,
+    languages: Languages = None,
+    prompt: Prompt = None,
+    tenant: Tenant = None,
+    reference: Reference = None,
+    topic: OnTopic = None,
+    submission_id: SubmissionId = None,
+    within: Within = 60.0,
     *,
-    disable_cache: Annotated[
-        bool, typer.Option("--disable-cache", help="LlamaParse: take no earlier result.")
-    ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Follow the jobs to their end.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Parse known documents anew.")] = False,
+    disable_cache: NoCache = False,
+    wait: Wait = False,
+    force: Force = False,
+    bus: OverBus = False,
+    no_wait: NoWait = False,
     json: Json = False,
 ) -> None:
-    """Upload documents; a folder stands for the files in it."""
-    submissions = [Submission(file) for file in documents(files)]
-    if to is not None:
-        to.mkdir(parents=True, exist_ok=True)
-        for submission, name in zip(submissions, result_names(submissions), strict=True):
-            submission.result = to / name
+    """Upload documents, or send them over the bus; a folder stands for the files in it."""
     options = UploadOptions(
         max_pages=max_pages,
         target_pages=pages,
@@ -54,6 +81,27 @@ def submit(
         disable_cache=disable_cache,
         force=force,
     )
+    found = documents(files)
+    if not bus:
+        if no_wait or any((tenant, reference, topic, submission_id)):
+            raise CommandError("--tenant, --reference, --topic, --id and --no-wait are for --bus")
+        _upload(found, options, to, wait=wait, json=json)
+        return
+    if wait or to is not None:
+        raise CommandError("--wait and --to go over HTTP; see `parsewire watch` beside --bus")
+    fields, target = options.fields(), topic or DOCUMENTS_SUBMITTED.name
+    terms = BusTerms(target, tenant, reference, fields, within)
+    send_files(found, terms, submission_id, wait=not no_wait, json=json)
+
+
+def _upload(
+    files: Sequence[Path], options: UploadOptions, to: Path | None, *, wait: bool, json: bool
+) -> None:
+    submissions = [Submission(file) for file in files]
+    if to is not None:
+        to.mkdir(parents=True, exist_ok=True)
+        for submission, name in zip(submissions, result_names(submissions), strict=True):
+            submission.result = to / name
     target = find_target(load_settings())
     asyncio.run(_submit(target, submissions, options, wait=wait or to is not None))
     if json:

@@ -1,20 +1,17 @@
 """The tail: what goes over the topics, read as any other consumer reads it."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from schemas.codec import CodecError, decode, type_name
-from schemas.errors import TransientError
 from schemas.events import JobMoved, WebhookReceived
 from schemas.job import UNFINISHED
 from schemas.topics import Topic
-from streams.bus.base import Bus, Consumer, Partition, Record
+from services.cli.reading import Reading, open_reading
+from streams.bus.base import Bus, Record
 
-_FETCH_SECONDS = 0.1
-_FETCH_RECORDS = 500
 _SHOWN_BYTES = 15
 
 
@@ -32,29 +29,17 @@ class Seen:
 
 
 class Tail:
-    """Reads topics from their start and keeps the heads of what it saw."""
+    """Keeps the heads of what was read."""
 
-    def __init__(self, consumer: Consumer) -> None:
-        self._consumer = consumer
+    def __init__(self) -> None:
         self._seen: list[Seen] = []
         self._ended: set[str] = set()
         self._read = asyncio.Event()
 
-    async def run(self) -> None:
-        """Read until cancelled."""
-        while True:
-            try:
-                batch = await self._consumer.fetch(
-                    max_records=_FETCH_RECORDS, timeout_seconds=_FETCH_SECONDS
-                )
-            except TransientError:
-                # The broker is away; what ends the wait is its caller's deadline.
-                continue
-            for records in batch.values():
-                for record in records:
-                    self._keep(record)
-            if batch:
-                self._read.set()
+    def take(self, record: Record) -> None:
+        """Keep the head of a record."""
+        self._keep(record)
+        self._read.set()
 
     async def of_jobs(self, job_ids: Iterable[str], *, within_seconds: float) -> Sequence[Seen]:
         """Give what was seen of these jobs once each one's end was, or the time is over."""
@@ -115,18 +100,6 @@ def _signatures(webhook: WebhookReceived) -> str:
 @asynccontextmanager
 async def open_tail(bus: Bus, topics: Sequence[Topic]) -> AsyncIterator[Tail]:
     """Read the topics beside the block, in a consumer group of its own."""
-    group = f"tail-{uuid.uuid4().hex[:12]}"
-    async with bus.open_consumer(
-        group, topics, on_assigned=_nothing, on_revoked=_nothing
-    ) as consumer:
-        tail = Tail(consumer)
-        running = asyncio.create_task(tail.run())
-        try:
-            yield tail
-        finally:
-            running.cancel()
-            await asyncio.wait({running})
-
-
-async def _nothing(_partitions: frozenset[Partition]) -> None:
-    """Read on from the log's start, where nothing else is said."""
+    tail = Tail()
+    async with open_reading(Reading(lambda: bus, topics, tail.take, from_start=True)):
+        yield tail
