@@ -94,11 +94,12 @@ def _channel(topic: Topic) -> Part:
     address = Settings.model_fields["topic_prefix"].default + topic.name
     names = [DOCUMENT] if topic is DOCUMENTS_SUBMITTED else []
     names += [event.__name__ for event in topic.events]
+    more = " The topics of PARSEWIRE_INTAKE carry the same." if topic is DOCUMENTS_SUBMITTED else ""
     retention = {"cleanup.policy": ["delete"], "retention.ms": topic.retention_hours * _HOUR_MS}
     return {
         "address": address,
         "title": topic.name,
-        "description": f"Key: {topic.key}. Kept for {topic.retention_hours} h.",
+        "description": f"Key: {topic.key}. Kept for {topic.retention_hours} h.{more}",
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
         "bindings": {
             "kafka": {

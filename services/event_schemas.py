@@ -20,7 +20,7 @@ ID_PREFIX = "urn:parsewire:" + codec.TYPE_PREFIX
 _NOTES = {
     WebhookReceived: "On the wire the record's value is `content` itself, and the rest is headers."
 }
-_ASIDE = frozenset({"title", "description", "default"})
+_ASIDE = frozenset({"title", "description"})
 """What a schema says to people alone: it may change."""
 
 Schema = dict[str, Any]
@@ -42,7 +42,8 @@ def event_schema(kind: type[Body]) -> Schema:
 def breaks(old: Schema, new: Schema) -> list[str]:
     """Tell how records or readers of the old schema are let down by the new one.
 
-    A field may come with a default, and a choice may gain a value; all else breaks somebody.
+    A field may come with a default, a choice may gain a value and a field null; all else breaks
+    somebody.
     """
     found = _object_breaks("", old, new)
     for name, part in old.get("$defs", {}).items():
@@ -68,7 +69,9 @@ def _object_breaks(prefix: str, old: Schema, new: Schema) -> list[str]:
 def _holds(old: Any, new: Any) -> bool:
     """Tell whether a field's new schema takes what the old one took, and little else."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = (old.keys() | new.keys()) - _ASIDE
+        if {k: v for k, v in old.items() if k not in _ASIDE} in new.get("anyOf", ()):
+            return True
+        keys = (old.keys() | new.keys() - {"default"}) - _ASIDE
         return all(_holds(old.get(k), new.get(k)) or _grew(k, old, new) for k in keys)
     if isinstance(old, list) and isinstance(new, list):
         return len(old) == len(new) and all(map(_holds, old, new))

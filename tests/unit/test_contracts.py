@@ -180,6 +180,12 @@ def test_a_named_document_reads_as_a_submission() -> None:
     assert dict(submitted.options) == {"name": "4711.txt", "max_pages": "50"}
 
 
+def test_the_page_for_producers_knows_every_header() -> None:
+    page = (ROOT / "docs/bus.md").read_text(encoding="utf-8")
+    for name in MESSAGES["Document"]["headers"]["properties"]:
+        assert f"`{name}`" in page
+
+
 def test_a_schema_has_the_docstrings() -> None:
     schema = event_schema(DocumentUploaded)
     assert schema["$id"] == "urn:parsewire:com.parsewire.DocumentUploaded"
@@ -231,7 +237,10 @@ BELOW, PAGES = ("part", PART), ("pages", int | None, None)
         ((NAME, CHOICE, BELOW, PAGES), []),
         ((NAME, CHOICE, BELOW, PAGES, ("later", str | None, None)), []),
         ((NAME, ("choice", typing.Literal["a", "b", "c"]), BELOW, PAGES), []),
+        ((("name", str | None), CHOICE, BELOW, PAGES), []),
         ((NAME, CHOICE, BELOW, ("later", str), PAGES), ["later is required, and was not"]),
+        ((("name", str, "x"), CHOICE, BELOW, PAGES), []),
+        ((NAME, CHOICE, BELOW, ("pages", int | None, 7)), ["pages is another kind"]),
         ((NAME, CHOICE, BELOW), ["pages is gone"]),
         ((NAME, CHOICE, BELOW, ("pages", int | None)), ["pages is required, and was not"]),
         ((("name", int), CHOICE, BELOW, PAGES), ["name is another kind"]),
@@ -246,7 +255,10 @@ BELOW, PAGES = ("part", PART), ("pages", int | None, None)
         "nothing",
         "a field with a default",
         "one more choice",
+        "null too",
         "a required field",
+        "a default more",
+        "another default",
         "a field gone",
         "a default gone",
         "another type",
