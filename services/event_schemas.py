@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
+import orjson
 
 from schemas import codec
 from schemas.events import Body, WebhookReceived
@@ -36,7 +37,8 @@ def event_schema(kind: type[Body]) -> Schema:
     for part in parts.values():
         part["description"] = inspect.cleandoc(part["description"])
     head: Schema = {"$schema": DIALECT, "$id": ID_PREFIX + kind.__name__}
-    return head | own | ({"$defs": parts} if parts else {})
+    whole = head | own | ({"$defs": parts} if parts else {})
+    return dict(orjson.loads(orjson.dumps(whole)))
 
 
 def breaks(old: Schema, new: Schema) -> list[str]:
@@ -71,7 +73,8 @@ def _holds(old: Any, new: Any) -> bool:
     if isinstance(old, dict) and isinstance(new, dict):
         if {k: v for k, v in old.items() if k not in _ASIDE} in new.get("anyOf", ()):
             return True
-        keys = (old.keys() | new.keys() - {"default"}) - _ASIDE
+        aside = _ASIDE if "default" in old.keys() & new.keys() else _ASIDE | {"default"}
+        keys = (old.keys() | new.keys()) - aside
         return all(_holds(old.get(k), new.get(k)) or _grew(k, old, new) for k in keys)
     if isinstance(old, list) and isinstance(new, list):
         return len(old) == len(new) and all(map(_holds, old, new))

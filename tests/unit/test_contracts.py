@@ -222,7 +222,7 @@ def schema_of(kind: type[Any]) -> dict[str, Any]:
 
 
 def made(name: str, *fields: tuple[str, Any] | tuple[str, Any, Any]) -> type[Any]:
-    return dataclasses.make_dataclass(name, fields)
+    return dataclasses.make_dataclass(name, fields, kw_only=True)
 
 
 PART = made("Part", ("key", str), ("also", int, 0))
