@@ -1,5 +1,7 @@
 """The brokers that client verbs turn to: what was configured, or what `up` left."""
 
+import logging
+
 from schemas.errors import Code, TransientError
 from services.cli.launch import EMBEDDED_SESSION_SECONDS
 from services.cli.run_file import read_run_file
@@ -13,6 +15,8 @@ def find_bus(settings: Settings, client_id: str) -> Bus:
 
     Raise TransientError(BUS_UNAVAILABLE) while there is none.
     """
+    # Its dozens of lines about an outage say no more than the verb's own one.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     if settings.kafka_bootstrap_servers:
         return build_bus(settings, client_id)
     running = read_run_file(settings.data_dir)

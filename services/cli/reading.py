@@ -23,7 +23,7 @@ class Reading:
     """Reads topics in a consumer group of its own, and hands each record to `take`.
 
     A partition goes on where it was read to; on another cluster it begins at its start. Records
-    may come twice. `trouble` is told what an outage is about.
+    may come twice. `trouble` is told of outages.
     """
 
     def __init__(
@@ -52,7 +52,6 @@ class Reading:
         while True:
             try:
                 await self._read(self._find_bus(), backoff)
-                self._trouble("another cluster is there: its topics are read from their start")
             except TransientError as error:
                 if not self.ready.is_set():
                     raise
@@ -65,6 +64,7 @@ class Reading:
         cluster_id = await bus.cluster_id()
         await self._check_topics(bus)
         if self._cluster_id not in (None, cluster_id):
+            self._trouble("another cluster is there: its topics are read from their start")
             self._positions.clear()
             self._from_start = True
         self._cluster_id = cluster_id
@@ -73,6 +73,8 @@ class Reading:
             for partition in partitions:
                 await self._seek(consumer, partition)
             self.ready.set()
+            if backoff.failures:
+                self._trouble("the broker is there: reading on")
             backoff.succeeded()
 
         async with bus.open_consumer(
