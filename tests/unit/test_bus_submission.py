@@ -12,6 +12,7 @@ from schemas.events import Body
 from schemas.submission_events import DocumentAccepted, DocumentRefused
 from schemas.topics import DOCUMENTS_ANSWERED, DOCUMENTS_SUBMITTED
 from services.cli.bus_submission import BusSubmission, BusTerms, submit_over_bus
+from services.cli.submit import submit as submit_verb
 from services.cli.terminal import CommandError
 from streams.bus.base import Outgoing, Record
 from tests.fakes import MemoryBus
@@ -132,3 +133,14 @@ async def test_a_topic_that_is_not_there_is_a_clear_error(
     submission = file_of(tmp_path, "a.txt", b"some text")
     with pytest.raises(CommandError, match="no topic team-a under this prefix"):
         await submit(memory_bus, submission, terms=BusTerms("team-a"))
+
+
+def test_what_belongs_to_one_way_is_refused_on_the_other(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("some text")
+    with pytest.raises(CommandError, match="--id and --no-wait are for --bus"):
+        submit_verb([tmp_path / "a.txt"], tenant="acme")
+    with pytest.raises(CommandError, match="--wait and --to go over HTTP"):
+        submit_verb([tmp_path / "a.txt"], bus=True, wait=True)
+    with pytest.raises(CommandError, match="one submission, and these are 2 files"):
+        submit_verb([tmp_path], bus=True, submission_id="inv-7")
