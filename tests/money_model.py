@@ -95,6 +95,16 @@ class Book:
         spent = [line.spent for line in self.lines if _counts(line.held, row)]
         return _sums("reserved", held) | _sums("spent", spent)
 
+    def left(self, rows: Iterable[Any]) -> int:
+        """Give the most micro-dollars that all hard budgets have left; 0 without any."""
+        lefts = []
+        for row in rows:
+            if row["hard"] and row["limit_micro_usd"] is not None:
+                sums = self.window(row)
+                committed = sums["reserved_micro_usd"] + sums["spent_micro_usd"]
+                lefts.append(row["limit_micro_usd"] - committed)
+        return max(0, min(lefts, default=0))
+
     def lacks(self, row: Any, amounts: tuple[int, int, int]) -> bool:
         """Tell whether a hard budget has no room for so much."""
         sums = self.window(row)

@@ -39,10 +39,13 @@ PLACES = (
 LIMITS = st.builds(
     Limits,
     micro_usd=st.one_of(st.none(), st.integers(0, 150_000)),
-    pages=st.one_of(st.none(), st.integers(0, 30)),
-    requests=st.integers(0, 12),
-)
+    pages=st.one_of(st.none(), st.integers(0, 9)),
+    requests=st.one_of(st.none(), st.integers(0, 6)),
+).filter(lambda limits: limits != Limits())
 TIMES_MS = (1, 60_000, 3_600_000 - 1, 3_600_000, 86_400_000, 31 * 86_400_000)
+
+ALL_THAT_IS_LEFT, ONE_MORE = -2, -1
+SOME_MICRO_USD = st.one_of(st.integers(0, 45_000), st.sampled_from((ALL_THAT_IS_LEFT, ONE_MORE)))
 
 BILLS = st.one_of(
     st.tuples(st.just("billed"), st.integers(0, 40)),
@@ -93,14 +96,19 @@ class MoneyRaces(RuleBasedStateMachine):
     @rule(
         tenant=st.sampled_from(TENANTS),
         service=st.sampled_from(SERVICES),
-        pages=st.integers(0, 9),
-        micro_usd=st.integers(0, 45_000),
+        spends=st.lists(st.tuples(st.integers(0, 4), SOME_MICRO_USD), min_size=1, max_size=7),
     )
-    def hold(self, tenant: str, service: str, pages: int, micro_usd: int) -> None:
-        """Hold money for a new attempt: all budgets have it, or nothing is held."""
+    def hold(self, tenant: str, service: str, spends: list[tuple[int, int]]) -> None:
+        """Hold money for new attempts: all budgets have it, or nothing is held."""
+        for pages, micro_usd in spends:
+            self.hold_one(tenant, service, pages, micro_usd)
+
+    def hold_one(self, tenant: str, service: str, pages: int, micro_usd: int) -> None:
         at_ms, attempt = self.desk.clock.now_ms, len(self.book.holds) + 1
-        held = Held(self.jobs[tenant], attempt, tenant, service, at_ms, pages, micro_usd)
         rows = self.run(self.desk.tables.read(lambda tx: standing(tx, UTC, tenant, service)))
+        if micro_usd < 0:
+            micro_usd = self.book.left(rows) + (micro_usd == ONE_MORE)
+        held = Held(self.jobs[tenant], attempt, tenant, service, at_ms, pages, micro_usd)
         fits = not any(self.book.lacks(row, held.amounts()) for row in rows)
         assert self.reserve(held) == fits, (held, rows)
         if fits:
@@ -232,7 +240,7 @@ class MoneyRaces(RuleBasedStateMachine):
 
 TestMoneyRaces = MoneyRaces.TestCase
 TestMoneyRaces.settings = settings(
-    max_examples=40,
+    max_examples=60,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,
