@@ -1,11 +1,12 @@
 """Entering a cluster: its topics are there, and what an earlier log knew is offered again."""
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
 from schemas.errors import TransientError
-from schemas.topics import TOPICS
+from schemas.topics import TOPICS, Topic
 from streams.backoff import Backoff
 from streams.bus.base import Bus
 from streams.tables.base import Tables, Transaction
@@ -15,15 +16,17 @@ log = structlog.get_logger(__name__)
 _WAIT_SECONDS = 60.0
 
 
-async def enter_cluster(bus: Bus, tables: Tables) -> str:
+async def enter_cluster(bus: Bus, tables: Tables, more: Sequence[Topic] = ()) -> str:
     """Make the missing topics and give the cluster's id; wait a minute for an absent broker.
+
+    Those of `more` that are there are others' and stay as they are, however many partitions.
 
     Where the cluster or a topic is new, positions in it are forgotten, every event in the outbox
     is due to be sent and every waiting document to be offered: what the log before held is gone.
     """
     async with asyncio.timeout(_WAIT_SECONDS):
         cluster_id = await Backoff().retry(bus.cluster_id, TransientError)
-        made = await Backoff().retry(lambda: bus.ensure_topics(TOPICS), TransientError)
+        made = await Backoff().retry(lambda: _make_topics(bus, more), TransientError)
 
     async def unit(tx: Transaction) -> int:
         new = await tx.run("positions.meet_cluster", cluster_id=cluster_id)
@@ -38,6 +41,12 @@ async def enter_cluster(bus: Bus, tables: Tables) -> str:
     offered = await tables.write(unit)
     log.info("cluster_entered", cluster=cluster_id, topics_made=len(made), offered_again=offered)
     return cluster_id
+
+
+async def _make_topics(bus: Bus, more: Sequence[Topic]) -> frozenset[str]:
+    more = [topic for topic in more if topic.name not in {own.name for own in TOPICS}]
+    there = await bus.partition_counts(more) if more else {}
+    return await bus.ensure_topics([*TOPICS, *(topic for topic in more if topic.name not in there)])
 
 
 async def forget_topic(tables: Tables, cluster_id: str, topic: str) -> None:

@@ -9,6 +9,7 @@ from schemas.webhook_source import ARTIFACTS
 from services import wiring
 from services.alert_webhook import alert_key
 from services.defaults import CALLBACK, defaults_of
+from services.intake_role import open_intake
 from services.result_links import link_of_moved
 from services.wiring import ParserRoom
 from services.worker_loops import Run, build_loops, build_watches
@@ -31,12 +32,13 @@ from streams.settings import CurrentSettings
 from streams.vendor_look import VendorLook
 from streams.watchdog import Progress
 
-ROLES = ("parse", "callbacks", "job_state", "costs", "alerts", "sweeper", "janitor", "gauges")
-"""What a worker can be told to run with `--only`; the relay runs in every process."""
-
-PROCESSORS = ("parse", "callbacks", "job_state", "costs", "alerts")
+PROCESSORS = ("parse", "callbacks", "job_state", "costs", "alerts", "intake")
 """The roles that read topics, and can be stopped by their dead letters."""
 
+ROLES = (*PROCESSORS, "sweeper", "janitor", "gauges")
+"""What a worker can be told to run with `--only`; the relay runs in every process."""
+
+_ALWAYS_AT_WORK = frozenset(PROCESSORS) - {"intake"}
 _PARSING_ROLES = frozenset({"parse", "callbacks", "sweeper"})
 _SUBMISSIONS = 16
 _LOOKS = 16
@@ -76,13 +78,14 @@ async def open_roles(
             name: DeadLetterLimit(name, version("parsewire"), process.tables, process.recorder)
             for name in PROCESSORS
         }
+        grounds = {
+            name: _ground(name, process, limits[name], room) for name in only & _ALWAYS_AT_WORK
+        }
+        if "intake" in only and process.settings.intake:
+            intake = open_intake(process, limits["intake"])
+            grounds["intake"] = await stack.enter_async_context(intake)
         yield Roles(
-            [
-                (_ground(name, process, limits[name], room), limits[name])
-                for name in PROCESSORS
-                if name in only
-            ],
-            background,
+            [(grounds[name], limits[name]) for name in PROCESSORS if name in grounds], background
         )
 
 

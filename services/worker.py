@@ -21,6 +21,7 @@ from streams.leases import Leases
 from streams.metrics import Recorder
 from streams.processor import Ground, LogReplacedError
 from streams.runner import Runner
+from streams.speakers import read_speakers
 from streams.telemetry import open_telemetry
 from streams.watchdog import ClusterReplacedError, Progress
 
@@ -38,7 +39,7 @@ async def run_worker(settings: Settings, only: frozenset[str], *, metrics_port: 
     with serve_metrics(recorder, settings.metrics_host, metrics_port):
         async with wiring.open_tables(settings, recorder) as tables:
             bus = wiring.build_bus(settings, name)
-            cluster_id = await enter_cluster(bus, tables)
+            cluster_id = await enter_cluster(bus, tables, read_speakers(settings.intake).topics())
             source = f"/parsewire/{name}"
             grounds: list[Ground] = []
             is_behind = partial(_is_any_full, grounds)

@@ -1,12 +1,14 @@
 """The ground of a listener: idempotent work for each record, several keys at once."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 
 from schemas import codec
 from schemas.errors import Code, TransientError
+from schemas.events import Event
 from schemas.topics import Topic
 from streams.bus.base import Partition, Record
 from streams.dead_letters import DeadLetterLimit, bury
@@ -20,21 +22,29 @@ log = structlog.get_logger(__name__)
 _NOT_THE_RECORDS_FAULT = (TransientError, ProcessorStoppedError)
 
 
+def read_event(record: Record) -> Event:
+    """Read a record as an event of ours."""
+    return codec.decode(record.value, record.headers)
+
+
 class ListenerGround:
     """Runs a listener; a position moves once everything before it is handled.
+
+    `decode` makes of a record what the listener takes; what it raises CodecError for is buried.
 
     What was handled and not committed when a process dies is handled again.
     """
 
     def __init__(
         self,
-        listener: Listener,
+        listener: Listener[Any],
         tables: Tables,
         cluster_id: str,
         limit: DeadLetterLimit,
         recorder: Recorder,
         *,
         slots: int,
+        decode: Callable[[Record], Any] = read_event,
     ) -> None:
         self.name = listener.name
         self.topics: tuple[Topic, ...] = listener.topics
@@ -44,6 +54,7 @@ class ListenerGround:
         self._limit = limit
         self._recorder = recorder
         self._slots = slots
+        self._decode = decode
 
     async def positions(self, assigned: frozenset[Partition]) -> Mapping[Partition, int | None]:
         """Read on where the group left off."""
@@ -62,10 +73,12 @@ class ListenerGround:
 
     async def handle(self, batch: Batch) -> None:
         """Handle every record, those of one key in order; raise for trouble that is not theirs."""
-        by_key: dict[bytes | None, list[Record]] = {}
+        by_key: dict[object, list[Record]] = {}
         for records in batch.values():
             for record in records:
-                by_key.setdefault(record.key, []).append(record)
+                # What has no key has no order either.
+                whose = (record.partition, record.offset) if record.key is None else record.key
+                by_key.setdefault(whose, []).append(record)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._in_order(found)) for found in by_key.values()]
         troubles = [trouble for task in tasks if (trouble := task.result()) is not None]
@@ -83,7 +96,7 @@ class ListenerGround:
 
     async def _handle(self, record: Record) -> None:
         try:
-            event = codec.decode(record.value, record.headers)
+            event = self._decode(record)
             bind_message(record, event)
             parked = await self._listener.handle(event)
         except _NOT_THE_RECORDS_FAULT:

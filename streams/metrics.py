@@ -6,6 +6,7 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from streams.intake_metrics import INTAKE_METRICS
 from streams.metric_shape import Metric
 from streams.money_metrics import MONEY_METRICS
 from streams.series import Series
@@ -172,6 +173,7 @@ TELEMETRY_DROPPED = Metric(
 
 METRICS: tuple[Metric, ...] = (
     *(m for m in list(globals().values()) if isinstance(m, Metric)),
+    *INTAKE_METRICS,
     *MONEY_METRICS,
     *USAGE_METRICS,
 )

@@ -6,7 +6,7 @@ positions and the leases, and bury what cannot be handled.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from schemas.errors import Code
 from schemas.events import Body, DocumentUploaded, Event
@@ -14,6 +14,8 @@ from schemas.money import Spend
 from schemas.topics import Topic
 from streams.bus.base import Partition, Record
 from streams.tables.base import Transaction
+
+E_contra = TypeVar("E_contra", contravariant=True)
 
 Batch = Mapping[Partition, Sequence[Record]]
 
@@ -72,13 +74,16 @@ class Parked:
     reason: str
 
 
-class Listener(Protocol):
-    """Does idempotent work for each event; events of one key come one after the other."""
+class Listener(Protocol[E_contra]):
+    """Does idempotent work for each event; events of one key come one after the other.
+
+    An event is what its ground makes of a record.
+    """
 
     name: str
     topics: tuple[Topic, ...]
 
-    async def handle(self, event: Event) -> Parked | None:
+    async def handle(self, event: E_contra) -> Parked | None:
         """Handle one event, within a bounded time."""
         ...
 

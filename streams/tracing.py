@@ -1,14 +1,23 @@
 """Trace context: the `traceparent` that goes along with a document (W3C Trace Context, level 1)."""
 
 import re
+from typing import Protocol
 
 import structlog
 
 from schemas.chance import random_bytes
-from schemas.events import Event
 from streams.bus.base import Record
 
 _FORM = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Traced(Protocol):
+    """What may belong to a trace: an event of any kind."""
+
+    @property
+    def traceparent(self) -> str | None:
+        """The trace and the span that it comes from."""
+        ...
 
 
 def new_traceparent() -> str:
@@ -23,7 +32,7 @@ def child_of(traceparent: str | None) -> str:
     return f"{traceparent[:36]}{random_bytes().hex()[:16]}{traceparent[52:]}"
 
 
-def bind_message(record: Record, event: Event, **whose: str | int) -> None:
+def bind_message(record: Record, event: Traced, **whose: str | int) -> None:
     """Put a message's place, its trace's id and `whose` it is on every log line of this task."""
     structlog.contextvars.bind_contextvars(
         **whose,

@@ -23,7 +23,7 @@ from services.gateway.parts import WebhookRules
 from services.gateway.serve import _parts
 from services.money_settings import read_money
 from services.process import open_relayed
-from services.roles import PROCESSORS, _ground
+from services.roles import _ALWAYS_AT_WORK, _ground
 from services.webhook_sources import load_sources
 from services.wiring import ParserRoom
 from services.worker_parts import Process
@@ -163,7 +163,7 @@ async def _running(process: Process, room: ParserRoom) -> AsyncIterator[list[asy
     """Run the relay, and each processor on its ground."""
     runners: list[Runner] = []
     async with open_relayed(process.tables, process.bus, process.recorder):
-        for name in PROCESSORS:
+        for name in _ALWAYS_AT_WORK:
             limit = DeadLetterLimit(name, "1", process.tables, process.recorder)
             ground = _ground(name, process, limit, room)
             progress = Progress(name, process.recorder, stall_seconds=60)

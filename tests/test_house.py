@@ -17,6 +17,8 @@ PROCESSORS = {
     "streams.alerts",
     "streams.parse",
     "streams.callbacks",
+    "streams.intake",
+    "streams.named_sources",
     "streams.vendor_look",
     "streams.job_state",
 }

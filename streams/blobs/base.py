@@ -1,5 +1,6 @@
 """The blob seam: bytes under a name that says who owns them."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Protocol
 from schemas.events import BlobRef
 
 _WEBHOOKS = "webhooks"
+_SUBMITTED = "submitted"
+_NAME = re.compile(r"[a-z0-9_-]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,16 @@ def is_webhook_key(key: str) -> bool:
     """Tell whether `webhook_key` made it; a tenant of that name has longer keys."""
     owner, _, event_id = key.partition("/")
     return owner == _WEBHOOKS and "/" not in event_id
+
+
+def is_submitted_key(key: str, tenant: str) -> bool:
+    """Tell whether a producer of the tenant may have put it there: `submitted/<tenant>/<name>`.
+
+    A tenant called `submitted` has keys of jobs, longer or with `source` for a name.
+    """
+    prefix = f"{_SUBMITTED}/{tenant}/"
+    name = key.removeprefix(prefix)
+    return name not in (key, "source") and _NAME.fullmatch(name) is not None
 
 
 class BlobWriter(Protocol):

@@ -1,13 +1,16 @@
 """Entering a cluster: a new log gets all that the old one held and nobody has seen."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest_asyncio
 
 from schemas import events as ev
+from schemas.topics import DOCUMENTS_SUBMITTED
 from services.cluster import enter_cluster, forget_topic
 from streams.outbox import put_events
+from streams.speakers import read_speakers
 from streams.tables.base import Row, Transaction
 from tests.fakes import MemoryBus
 from tests.harness import Desk, event_of, open_desk
@@ -52,6 +55,21 @@ async def test_a_new_cluster_is_offered_everything_again(desk: Desk, memory_bus:
     memory_bus.replace()
     await enter_cluster(memory_bus, desk.tables)
     assert await due(desk) == (1, 1)
+
+
+async def test_topics_of_producers_are_made_or_left_as_they_are(
+    desk: Desk, memory_bus: MemoryBus
+) -> None:
+    theirs = replace(DOCUMENTS_SUBMITTED, name="theirs", partitions=3)
+    await memory_bus.ensure_topics([theirs])
+    topics = read_speakers("documents.submitted:acme,theirs:acme,missing:acme").topics()
+    await enter_cluster(memory_bus, desk.tables, topics)
+    await enter_cluster(memory_bus, desk.tables, topics)
+    assert await memory_bus.partition_counts(topics) == {
+        "documents.submitted": 12,
+        "theirs": 3,
+        "missing": 12,
+    }
 
 
 async def test_positions_in_a_topic_that_had_to_be_made_are_forgotten(
