@@ -28,7 +28,13 @@ from services.contracts import (
     write_contracts,
 )
 from services.event_schemas import breaks, event_schema
+from services.usage_app import SOURCES
 from services.yaml_text import yaml_text
+from streams.alerts import Alerts
+from streams.callbacks import Callbacks
+from streams.costs import Costs
+from streams.job_state import JobState
+from streams.parse import Parse
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / ASYNCAPI).read_text(encoding="utf-8")
@@ -119,6 +125,20 @@ def test_every_message_has_one_who_sends_and_one_who_receives() -> None:
     elsewhere = {DocumentAccepted.__name__, DocumentRefused.__name__, "JobMoved"}
     assert MESSAGES.keys() - roles["receive"] == elsewhere
     assert MESSAGES.keys() - roles["send"] == {DocumentSubmitted.__name__, "Document"}
+
+
+def test_the_processors_receive_what_the_contract_says() -> None:
+    received: dict[str, set[str]] = {}
+    for operation in DOCUMENT["operations"].values():
+        if operation["action"] == "receive":
+            topic = operation["channel"]["$ref"].rpartition("/")[2]
+            received.setdefault(operation["title"], set()).add(topic)
+    processors = {
+        processor.name: {topic.name for topic in processor.topics}
+        for processor in (Alerts, Callbacks, Costs, JobState, Parse)
+    }
+    windows = {topic.name for topic in SOURCES}
+    assert received == processors | {"windows": windows, "intake": {"documents.submitted"}}
 
 
 @pytest.mark.parametrize(("name", "example"), EXAMPLES)
