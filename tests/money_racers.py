@@ -163,7 +163,7 @@ async def fold(tables: Tables, told_to_end: asyncio.Event) -> dict[str, int]:
 async def read_some(tx: Transaction) -> int:
     """Let the fold apply what waits in the outbox, and tell how much that was."""
     rows = await tx.all("outbox.take_due", takeover_ms=0, most=200)
-    names = OutboxRow.__dataclass_fields__
+    names = OutboxRow.__struct_fields__
     events = [decode_row(OutboxRow(**{name: row[name] for name in names})) for row in rows]
     await Costs(UTC).apply(tx, events)
     return len(events)

@@ -336,7 +336,7 @@ class Interleavings(RuleBasedStateMachine):
             return await tx.all("outbox.take_due", takeover_ms=0, most=1_000)
 
         for row in await self.desk.tables.write(take):
-            sent = {field: row[field] for field in OutboxRow.__dataclass_fields__}
+            sent = {field: row[field] for field in OutboxRow.__struct_fields__}
             await self.arrive(OutboxRow(**sent), self.workers[0])
             await self.rest()
 
