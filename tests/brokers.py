@@ -35,17 +35,17 @@ async def open_kafka(directory: Path) -> AsyncIterator[str]:
             await kafka.start()
             yield kafka.bootstrap_servers
         except NoKafkaError as error:
-            reason = f"PARSEWIRE_TEST_KAFKA is not set, no Docker daemon answers, and {error}"
+            reason = f"no real Kafka: PARSEWIRE_TEST_KAFKA is not set, no Docker daemon answers, and {error}"
             raise NoKafkaError(reason) from error
         finally:
             await kafka.stop()
 
 
 def skip_or_fail(reason: str) -> NoReturn:
-    """Skip a test that has no broker; fail it where nothing may be skipped."""
+    """Skip a test that lacks something; fail it where nothing may be skipped."""
     if os.environ.get("PARSEWIRE_TEST_NO_SKIP") == "1":
-        pytest.fail(f"no real Kafka: {reason}")
-    pytest.skip(f"no real Kafka: {reason}")
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 async def _docker_answers() -> bool:

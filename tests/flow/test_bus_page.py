@@ -14,6 +14,7 @@ import aiohttp
 import orjson
 import pytest
 
+from tests.brokers import skip_or_fail
 from tests.fleet import Fleet, open_fleet
 from tests.processes import until
 from tests.topics import read_topic
@@ -97,10 +98,11 @@ async def test_the_python_program_tells_what_becomes_of_each_file(
         assert (strange[FILES[0]]["end"], strange[FILES[0]]["code"]) == ("refused", "forbidden")
 
 
-@pytest.mark.skipif(shutil.which("kcat") is None, reason="there is no kcat")
 async def test_the_kcat_lines_submit_a_document(
     kafka_bootstrap: str, tmp_path: Path, topic_prefix: str
 ) -> None:
+    if shutil.which("kcat") is None:
+        skip_or_fail("there is no kcat on this machine")
     places = {"BROKERS": kafka_bootstrap, "PREFIX": topic_prefix}
     async with open_taking(tmp_path, kafka_bootstrap, topic_prefix) as fleet:
         await run("bash", "-ec", block("bash"), **places)
