@@ -35,8 +35,8 @@ async def open_kafka(directory: Path) -> AsyncIterator[str]:
             await kafka.start()
             yield kafka.bootstrap_servers
         except NoKafkaError as error:
-            reason = f"no real Kafka: PARSEWIRE_TEST_KAFKA is not set, no Docker daemon answers, and {error}"
-            raise NoKafkaError(reason) from error
+            reason = f"PARSEWIRE_TEST_KAFKA is not set, no Docker daemon answers, and {error}"
+            raise NoKafkaError(f"no real Kafka: {reason}") from error
         finally:
             await kafka.stop()
 
