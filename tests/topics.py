@@ -25,6 +25,7 @@ class Seen:
     key: str
     value: bytes
     raw_headers: Headers
+    raw_key: bytes | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -102,4 +103,5 @@ def _seen(message: Any) -> Seen:
     assert message.error() is None, message.error()
     key = (message.key() or b"").decode(errors="replace")
     headers = list(message.headers() or ())
-    return Seen(message.partition(), message.offset(), key, message.value(), headers)
+    raw = message.key()
+    return Seen(message.partition(), message.offset(), key, message.value(), headers, raw)
