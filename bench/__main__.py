@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import uvloop
 from rich.console import Console
 
+from bench.bus_speed import measure_bus
 from bench.document_speed import measure_documents
 from bench.figures import BenchError, Figure
 from bench.fold_speed import measure_fold
@@ -26,6 +27,7 @@ MEASUREMENTS: dict[str, Measure] = {
     "upload": measure_uploads,
     "webhooks": measure_webhooks,
     "documents": measure_documents,
+    "bus": measure_bus,
     "latency": measure_latency,
     "growth": measure_growth,
 }
