@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from schemas.codec import CodecError
 from schemas.submission_record import Origin, Submitted, Unfit, read_submission
 from services import wiring
 from services.defaults import defaults_of
@@ -14,10 +15,10 @@ from streams.dead_letters import DeadLetterLimit
 from streams.intake import Intake
 from streams.listener import ListenerGround
 from streams.named_sources import NamedSources
-from streams.processor import Ground
+from streams.processor import Ground, Parked
 from streams.speakers import read_speakers
 
-_AT_ONCE = 32
+_AT_ONCE = 64
 """Submissions at once: those that wait for the disk share its transactions; each may hold 900 kB,
 or a fetch's buffers."""
 
@@ -46,8 +47,15 @@ async def open_intake(process: Process, limit: DeadLetterLimit) -> AsyncIterator
         )
 
 
-def read_record(record: Record) -> Submitted | Unfit:
-    """Read a record of any client as a submission."""
+def read_record(record: Record) -> Submitted | Unfit | Parked:
+    """Read a record of any client as a submission.
+
+    What cannot be read is kept for people to see, and counts for nothing: a client elsewhere that
+    writes rubbish must not stop the intake of all others.
+    """
     place = record.partition
     origin = Origin(place.topic, place.number, record.offset)
-    return read_submission(record.value, record.headers, record.key, origin)
+    try:
+        return read_submission(record.value, record.headers, record.key, origin)
+    except CodecError as error:
+        return Parked(error.code, error.message)

@@ -13,7 +13,7 @@ from schemas.topics import Topic
 from streams.bus.base import Partition, Record
 from streams.dead_letters import DeadLetterLimit, bury
 from streams.metrics import PROCESSED, Recorder
-from streams.processor import Batch, Listener, ProcessorStoppedError
+from streams.processor import Batch, Listener, Parked, ProcessorStoppedError
 from streams.tables.base import Tables
 from streams.tracing import bind_message
 
@@ -30,7 +30,8 @@ def read_event(record: Record) -> Event:
 class ListenerGround:
     """Runs a listener; a position moves once everything before it is handled.
 
-    `decode` makes of a record what the listener takes; what it raises CodecError for is buried.
+    `decode` makes of a record what the listener takes, or parks it; what it raises CodecError for
+    is buried, and counts.
 
     What was handled and not committed when a process dies is handled again.
     """
@@ -97,8 +98,11 @@ class ListenerGround:
     async def _handle(self, record: Record) -> None:
         try:
             event = self._decode(record)
-            bind_message(record, event)
-            parked = await self._listener.handle(event)
+            if isinstance(event, Parked):
+                parked: Parked | None = event
+            else:
+                bind_message(record, event)
+                parked = await self._listener.handle(event)
         except _NOT_THE_RECORDS_FAULT:
             raise
         except Exception as error:

@@ -11,6 +11,7 @@ import orjson
 from schemas.errors import Code, PermanentError
 from schemas.events import DocumentUploaded, Event
 from schemas.submission_events import DocumentAccepted, DocumentRefused
+from schemas.submission_record import Submitted, Unfit
 from services.intake_role import read_record
 from streams.admission import Terms
 from streams.admission_rules import AdmissionRules
@@ -18,6 +19,7 @@ from streams.blobs.disk import DiskBlobs
 from streams.bus.base import Partition, Record
 from streams.intake import Intake
 from streams.named_sources import NamedSources
+from streams.processor import Parked
 from streams.settings import Defaults
 from streams.source_fetch import Write
 from streams.speakers import read_speakers
@@ -93,7 +95,7 @@ class IntakeDesk:
 
     async def submit(self, record: Record, intake: Intake | None = None) -> Answer:
         """Hand out a record, and give the one answer to it."""
-        await (intake or self.intake).handle(read_record(record))
+        await (intake or self.intake).handle(submitted_by(record))
         (event,) = self.answers()
         assert isinstance(event.body, Answer)
         return event.body
@@ -127,6 +129,13 @@ class IntakeDesk:
     async def jobs(self) -> int:
         """Count the jobs."""
         return sum(row["jobs"] for row in await self.desk.rows("jobs.counts"))
+
+
+def submitted_by(record: Record) -> Submitted | Unfit:
+    """Read a record as the intake's ground does."""
+    found = read_record(record)
+    assert not isinstance(found, Parked)
+    return found
 
 
 def sha_of(content: bytes) -> str:

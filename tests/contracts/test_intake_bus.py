@@ -126,6 +126,17 @@ async def test_only_what_cannot_be_read_at_all_is_a_dead_letter(line: Line) -> N
     )
 
 
+async def test_rubbish_stops_nobody_elses_documents(line: Line) -> None:
+    async with at_work(line):
+        for _ in range(60):
+            line.send(b"x", ("ce_pwunreadable", b"a name that is not UTF-8"), key=b"k")
+        line.send(b"one", key=b"k")
+        ((_, answer),) = await line.answers(1)
+    assert isinstance(answer, DocumentAccepted)
+    letters = await line.desk.desk.rows("positions.letters", before=99, most=99)
+    assert len(letters) == 60
+
+
 async def test_a_doubled_record_is_told_the_same_twice(line: Line) -> None:
     async with at_work(line):
         line.send(b"one", key=b"k")

@@ -11,11 +11,16 @@ import pytest_asyncio
 from schemas.errors import Code, TransientError
 from schemas.events import Event
 from schemas.submission_events import DocumentAccepted, DocumentRefused
-from services.intake_role import read_record
 from streams.bus.base import Record
 from streams.intake import Intake
 from streams.janitor import Janitor
-from tests.intake_desk import NAMES_ONE, IntakeDesk, failing, open_intake_desk
+from tests.intake_desk import (
+    NAMES_ONE,
+    IntakeDesk,
+    failing,
+    open_intake_desk,
+    submitted_by,
+)
 
 DISK_FULL = TransientError(Code.STORAGE_UNAVAILABLE, "no space left")
 TABLES_AWAY = TransientError(Code.TABLES_UNAVAILABLE, "locked")
@@ -29,7 +34,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[IntakeDesk]:
 
 async def event_for(desk: IntakeDesk, record: Record, intake: Intake | None = None) -> Event:
     """Hand out a record, and give the whole event that answers it."""
-    await (intake or desk.intake).handle(read_record(record))
+    await (intake or desk.intake).handle(submitted_by(record))
     (event,) = desk.answers()
     return event
 
@@ -37,7 +42,7 @@ async def event_for(desk: IntakeDesk, record: Record, intake: Intake | None = No
 async def raises(desk: IntakeDesk, record: Record, intake: Intake) -> Exception:
     """Hand out a record that cannot be answered yet, and give what is raised."""
     with pytest.raises(Exception) as caught:  # noqa: PT011 - each test says what it must be
-        await intake.handle(read_record(record))
+        await intake.handle(submitted_by(record))
     assert desk.answers() == []
     return caught.value
 
@@ -61,7 +66,7 @@ class TestTheSameAnswer:
 
     async def test_under_the_key_of_whoever_asks(self, desk: IntakeDesk) -> None:
         first = await event_for(desk, desk.record())
-        await desk.intake.handle(read_record(desk.record(key=b"other")))
+        await desk.intake.handle(submitted_by(desk.record(key=b"other")))
         (row,) = [r for r in desk.desk.announced if r.topic == "documents.answered"]
         assert (row.event_id, row.raw_key) == (first.id, b"other")
 
@@ -117,7 +122,7 @@ class TestTwoAtOnce:
 
         blind = [desk.new_intake(tables=failing(desk.desk.tables, read=nothing)) for _ in range(3)]
         submissions = [
-            intake.handle(read_record(desk.record(value, key=f"{n}".encode())))
+            intake.handle(submitted_by(desk.record(value, key=f"{n}".encode())))
             for n, intake in enumerate(blind)
         ]
         async with asyncio.timeout(10):
@@ -173,7 +178,7 @@ class TestTrouble:
         record = desk.record()
         with pytest.raises(TransientError):
             await desk.new_intake(tables=failing(desk.desk.tables, write=write)).handle(
-                read_record(record)
+                submitted_by(record)
             )
         (first,) = desk.answers()
         again = await event_for(desk, record)
@@ -234,7 +239,7 @@ class TestTrouble:
         value = b'{"url": "https://a.example/b", "size_bytes": 9, "sha256": "%s"}' % (b"0" * 64)
         record = desk.record(value, dict(NAMES_ONE))
         async with asyncio.timeout(10):
-            handling = asyncio.create_task(desk.intake.handle(read_record(record)))
+            handling = asyncio.create_task(desk.intake.handle(submitted_by(record)))
             await reached.wait()
             handling.cancel()
             with pytest.raises(asyncio.CancelledError):
