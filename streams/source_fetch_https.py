@@ -13,6 +13,7 @@ from aiohttp import ClientResponse, ClientSession, ClientTimeout, SocketFactoryT
 from yarl import URL
 
 from schemas.errors import Code, PermanentError
+from streams.admission_rules import too_large_text
 from streams.backoff import Backoff
 from streams.fetch_hosts import Address, FetchHosts
 from streams.public_resolver import LookUp, PublicResolver, look_up
@@ -77,7 +78,7 @@ class HttpsSourceFetch:
         address = self._hosts.check(url)
         if size_bytes > self._limits.most_bytes:
             most = self._limits.most_bytes
-            raise PermanentError(Code.TOO_LARGE, f"the document is larger than {most} bytes")
+            raise PermanentError(Code.TOO_LARGE, too_large_text(most))
         deadline = _now() + self._limits.seconds
         backoff = Backoff(_BASE_SECONDS, _CAP_SECONDS, self._chance)
         tries = 0
@@ -224,7 +225,7 @@ def _media_type(answer: ClientResponse) -> str | None:
 
 
 def _hang_up(answer: ClientResponse) -> None:
-    # A polite goodbye would go on listening to a sender that has no end.
+    # TLS's own goodbye is waited for, from a sender that may never say it.
     if answer.connection is not None and answer.connection.transport is not None:
         answer.connection.transport.abort()
     answer.close()
