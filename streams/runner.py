@@ -47,6 +47,7 @@ class Runner:
         self._drain_seconds = drain_seconds
         self._stopped_look_seconds = stopped_look_seconds
         self._fetching: asyncio.Future[Batch] | None = None
+        self._handling: asyncio.Timeout | None = None
         self._stopping = asyncio.Event()
         self._uncommitted: dict[Partition, int] = {}
         self._replaced: LogReplacedError | None = None
@@ -57,6 +58,8 @@ class Runner:
         self._stopping.set()
         if self._fetching is not None:
             self._fetching.cancel()
+        if self._handling is not None:
+            self._handling.reschedule(asyncio.get_running_loop().time() + self._drain_seconds)
 
     async def run(self) -> None:
         """Consume until stopped; raise LogReplacedError when the log is not the one known."""
@@ -149,11 +152,20 @@ class Runner:
 
     async def _handle(self, consumer: Consumer, batch: Batch) -> None:
         try:
-            await self._ground.handle(batch)
+            async with asyncio.timeout(None) as self._handling:
+                await self._ground.handle(batch)
+        except TimeoutError:
+            if not self._stopping.is_set():
+                raise
+            # A document from a slow server: what is not committed is handled by the next worker.
+            log.warning("handling_cut_off", processor=self._ground.name)
+            return
         except PositionLostError as error:
             log.warning("position_lost", processor=self._ground.name, error=str(error))
             await self._on_assigned(consumer.assignment())
             return
+        finally:
+            self._handling = None
         for partition, records in batch.items():
             self._uncommitted[partition] = records[-1].offset + 1
         self._progress.handled(sum(map(len, batch.values())))

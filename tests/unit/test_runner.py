@@ -117,6 +117,25 @@ async def test_without_a_stored_position_a_fold_begins_at_the_logs_start(desk: D
         assert await ground.next() == 0
 
 
+async def test_work_that_outlasts_the_deadline_is_cut_off_and_comes_again(desk: Desk) -> None:
+    bus = await bus_with(2)
+    ground, reached = Notes(), asyncio.Event()
+
+    async def endless(batch: Batch) -> None:
+        assert batch
+        reached.set()
+        await asyncio.Event().wait()
+
+    ground.handle = endless  # type: ignore[method-assign]  # one that never ends
+    async with running(desk, bus, ground):
+        await asyncio.wait_for(reached.wait(), 10)
+    assert ground.drained == 1
+    assert bus.committed.get("notes", {}) == {}
+    ground = Notes()
+    async with running(desk, bus, ground):
+        assert await ground.next() == 0
+
+
 async def test_a_reactor_goes_on_where_its_group_left_off(desk: Desk) -> None:
     bus = await bus_with(3)
     bus.committed["notes"] = {P0: 2}
