@@ -15,7 +15,7 @@ from tests.pdfs import text_pdf
 from tests.processes import until
 from tests.topics import Headers, Raw, Seen, read_topic, write_records
 
-pytestmark = [pytest.mark.processes, pytest.mark.kafka]
+pytestmark = pytest.mark.processes
 
 WAIT_SECONDS = 40
 INTAKE = "documents.submitted:acme|globex,team-a.documents:team-a"
@@ -59,6 +59,7 @@ async def moves(servers: str, fleet: Fleet, job_id: str) -> list[tuple[str, str 
     return [(body["to_state"], body["reference"]) for body in bodies]
 
 
+@pytest.mark.kafka
 async def test_each_kind_of_record_has_its_answer(
     kafka_bootstrap: str, tmp_path: Path, topic_prefix: str
 ) -> None:
@@ -140,6 +141,7 @@ async def test_each_kind_of_record_has_its_answer(
         assert fleet.sql("SELECT * FROM dead_letters") == []
 
 
+@pytest.mark.kafka
 async def test_http_and_the_bus_know_the_same_documents(
     kafka_bootstrap: str, tmp_path: Path, topic_prefix: str
 ) -> None:
@@ -169,6 +171,7 @@ async def test_http_and_the_bus_know_the_same_documents(
         assert await fleet.counts() == {"complete": 2}
 
 
+@pytest.mark.kafka
 async def test_a_worker_without_a_topic_takes_nothing(
     kafka_bootstrap: str, tmp_path: Path, topic_prefix: str
 ) -> None:
@@ -185,6 +188,7 @@ async def test_a_worker_without_a_topic_takes_nothing(
         assert found[b"s-1", "s-1"]["job_id"] == job_id
 
 
+@pytest.mark.kafka
 async def test_a_killed_worker_answers_nobody_twice(
     kafka_bootstrap: str, tmp_path: Path, topic_prefix: str
 ) -> None:
@@ -217,6 +221,7 @@ async def test_a_killed_worker_answers_nobody_twice(
         assert all(len(values) == 1 for values in by_id.values())
 
 
+@pytest.mark.embedded
 async def test_the_embedded_broker_carries_it_too(
     embedded_bootstrap: str, tmp_path: Path, topic_prefix: str
 ) -> None:
