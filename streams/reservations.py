@@ -71,12 +71,13 @@ async def reserve(tx: Transaction, payer: Payer, spend: Spend, zone: tzinfo) -> 
     if windows and await tx.run("money.hold", windows=keys, **amounts) != len(windows):
         after = await standing(tx, zone, payer.tenant, spend.service)
         raise refusal(after, spend, tx.now_ms) or RuntimeError("no budget refused, none was held")
+    whose = {"tenant": payer.tenant, "service": spend.service}
+    await tx.run("money.hold_beside", windows=keys, **whose, **amounts)
     await tx.run(
         "money.reserve",
-        tenant=payer.tenant,
-        service=spend.service,
         tier=spend.tier,
         micro_usd_per_kilocredit=spend.micro_usd_per_kilocredit,
+        **whose,
         **amounts,
         **named,
     )

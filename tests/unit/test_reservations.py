@@ -15,9 +15,11 @@ from schemas.events import CostInput
 from schemas.ids import uuid7
 from schemas.money import Policy, Spend
 from schemas.periods import moment_of
+from streams.cost_audit import audit_costs
 from streams.costs import Costs
 from streams.reservations import FROZEN, BudgetSpentError, Payer, check, reserve, standing
 from tests.harness import NOW, Desk, event_of, open_desk
+from tests.ledger_desk import Ledger
 from tests.money_desk import spend_of
 
 HOUR_MS = 3_600_000
@@ -253,3 +255,19 @@ async def test_the_day_is_the_zones(desk: Desk) -> None:
     assert caught.value.retry_after_seconds == 1.001
     desk.clock.pass_ms(1_001)
     await desk.tables.write(lambda tx: reserve(tx, payer(), spend_of(), zone))
+
+
+async def test_windows_of_two_zones_hold_and_end_the_same(desk: Desk) -> None:
+    """At 09:00 UTC both the day of UTC and that of Los Angeles are under way."""
+    utc, there = Ledger(desk.tables), Ledger(desk.tables, ZoneInfo("America/Los_Angeles"))
+    await utc.limit(micro_usd=75_000)
+    first = await utc.hold()
+    desk.clock.pass_ms(HOUR_MS)
+    second = await there.hold()
+    await refused(desk)
+    assert [f for f in await desk.tables.read(audit_costs) if f.check == "windows"] == []
+    await there.settle(second, 30_000)
+    await there.settle(first, 20_000)
+    await hold(desk, spend=spend_of(micro_usd=25_000))
+    await refused(desk, spend=spend_of(micro_usd=1))
+    assert [f for f in await desk.tables.read(audit_costs) if f.check == "windows"] == []

@@ -71,6 +71,18 @@ AND EXISTS (
         AND (limit_requests IS NULL
             OR spent_requests + reserved_requests + 1 <= limit_requests))));
 
+-- name: hold_beside
+-- The moment's windows in a time zone of before: what ends the reservation ends it there too.
+UPDATE budget_windows SET
+    reserved_micro_usd = reserved_micro_usd + :micro_usd,
+    reserved_pages = reserved_pages + :pages,
+    reserved_requests = reserved_requests + 1
+WHERE end_ms > :now_ms AND start_ms <= :now_ms
+AND (scope = 'deployment' OR (scope = 'tenant' AND subject = :tenant)
+    OR (scope = 'service' AND subject = :service))
+AND (budget_id, start_ms) NOT IN (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:windows));
+
 -- name: reserve
 INSERT INTO reservations (
     job_id, attempt, tenant, service, tier, pages, micro_usd, micro_usd_per_kilocredit, state,
