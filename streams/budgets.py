@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ from schemas.errors import Code, PermanentError
 from schemas.ids import is_tenant
 from schemas.money import MICRO, Policy, Scope
 from schemas.periods import Period
-from streams.reservations import FROZEN
+from streams.reservations import FROZEN, open_window
 from streams.tables.base import Row, Transaction
 
 MEASURES = ("micro_usd", "pages", "requests")
@@ -81,8 +82,10 @@ def read_whose(whose: str, period: str, services: Collection[str]) -> Whose:
     return Whose(Scope(scope), subject, Period(period))
 
 
-async def set_budget(tx: Transaction, budget: Budget, who: str) -> bool:
+async def set_budget(tx: Transaction, budget: Budget, who: str, zone: tzinfo) -> bool:
     """Set a budget, and tell whether that changed anything; jobs that it frees are woken.
+
+    Its present window, in a time zone, is opened with what was held and spent before.
 
     Raise PermanentError(INVALID_REQUEST) for limits that cannot be.
     """
@@ -96,6 +99,7 @@ async def set_budget(tx: Transaction, budget: Budget, who: str) -> bool:
         return False
     place = {"scope": whose.scope.value, "subject": whose.subject, "period": whose.period.value}
     await tx.run("money.set_budget", id=whose.id, **place, **after)
+    await open_window(tx, zone, whose.id)
     await _note(tx, whose.id, before, after, who)
     if before is not None and _frees(before, after):
         await tx.run("money.wake_waiting")

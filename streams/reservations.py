@@ -111,12 +111,13 @@ async def standing(
 
     None means all of them. What is not opened yet is summed up.
     """
-    spans = {period: span(period, tx.now_ms, zone) for period in Period}
-    values: dict[str, Any] = {}
-    for period, window in spans.items():
-        values |= {f"{period}_start": window.start_ms, f"{period}_end": window.end_ms}
-    rows = await tx.all("money.standing", tenant=tenant, service=service, **values)
+    rows = await _windows(tx, zone, tenant, service)
     return [row if row["opened"] else {**row, **await _sums(tx, row)} for row in rows]
+
+
+async def open_window(tx: Transaction, zone: tzinfo, budget_id: str) -> None:
+    """Open a budget's present window: one that refuses everything is summed up by nobody else."""
+    await _open(tx, [row for row in await _windows(tx, zone) if row["id"] == budget_id])
 
 
 def refusal(windows: Iterable[Row], spend: Spend, now_ms: int) -> BudgetSpentError | None:
@@ -146,6 +147,17 @@ def _lacks(row: Row, spend: Spend) -> bool:
     )
 
 
+async def _windows(
+    tx: Transaction, zone: tzinfo, tenant: str | None = None, service: str | None = None
+) -> list[Row]:
+    """Give the present windows as they stand in the tables; nothing in those not opened yet."""
+    values: dict[str, Any] = {}
+    for period in Period:
+        window = span(period, tx.now_ms, zone)
+        values |= {f"{period}_start": window.start_ms, f"{period}_end": window.end_ms}
+    return await tx.all("money.standing", tenant=tenant, service=service, **values)
+
+
 async def _open(tx: Transaction, windows: Iterable[Row]) -> None:
     for row in windows:
         if not row["opened"]:
@@ -155,8 +167,8 @@ async def _open(tx: Transaction, windows: Iterable[Row]) -> None:
 
 
 async def _sums(tx: Transaction, row: Row) -> dict[str, int]:
-    place = {name: row[name] for name in ("start_ms", "end_ms", "scope", "subject")}
-    found = await tx.one("money.sums", **place)
+    place = {name: row[name] for name in ("start_ms", "end_ms", "subject")}
+    found = await tx.one(f"money.sums_of_{row['scope']}", **place)
     return {} if found is None else dict(found)
 
 

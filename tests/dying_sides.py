@@ -193,6 +193,6 @@ async def open_dying_side(folder: Path, servers: str) -> AsyncIterator[DyingSide
             llamaparse_poll_seconds=1,
         )
         async with opened as fleet:
-            await fleet.tables.write(lambda tx: set_budget(tx, BUDGET, "test"))
+            await fleet.tables.write(lambda tx: set_budget(tx, BUDGET, "test", UTC))
             side = Side("real", cloud, fleet, await fleet.client())
             yield DyingSide(side, fleet._settings | {"webhook_url": fleet.url})

@@ -39,7 +39,7 @@ class Ledger:
         """Set a budget of a dollar a day, or what is asked, and give its id."""
         whose = Whose(scope, subject, period)
         budget = Budget(whose, Limits(micro_usd, pages, requests), **more)
-        await self._tables.write(lambda tx: set_budget(tx, budget, "ann@host"))
+        await self._tables.write(lambda tx: set_budget(tx, budget, "ann@host", self._zone))
         return whose.id
 
     async def hold(

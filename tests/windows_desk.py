@@ -73,7 +73,7 @@ class WindowsDesk:
         """Set the deployment's budget of a month."""
         whose = Whose(Scope.DEPLOYMENT, "", Period.MONTH)
         budget = Budget(whose, Limits(micro_usd=micro_usd), hard=False)
-        await self._tables.write(lambda tx: set_budget(tx, budget, "test"))
+        await self._tables.write(lambda tx: set_budget(tx, budget, "test", UTC))
 
     def stories(self, jobs: int, micro_usd: int = 100) -> list[Event]:
         """Give jobs of several tenants and services, each reserved and settled, some corrected."""

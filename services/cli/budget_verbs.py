@@ -67,7 +67,10 @@ def set_one(
     whose = _whose(scope, tenant, service, period)
     limits = Limits(None if usd is None else _micro_usd(usd), pages, requests)
     budget = Budget(whose, limits, not soft, policy)
-    changed = with_tables(lambda tables: tables.write(lambda tx: set_budget(tx, budget, who())))
+    zone = read_zone(load_settings().time_zone)
+    changed = with_tables(
+        lambda tables: tables.write(lambda tx: set_budget(tx, budget, who(), zone))
+    )
     say(f"{whose.id} is set" if changed else "it was so already")
     _show(json=json)
 

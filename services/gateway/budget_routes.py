@@ -41,7 +41,7 @@ async def put_budget(request: web.Request, key: Key) -> web.Response:
     budget = _budget(whose, await read_json(request, BudgetOrder))
 
     async def change(tx: Transaction) -> BudgetBody:
-        await set_budget(tx, budget, _who(key))
+        await set_budget(tx, budget, _who(key), parts.zone)
         return await _shown(tx, whose, parts)
 
     return answer(await parts.tables.write(change))

@@ -189,7 +189,7 @@ class MoneyRaces(RuleBasedStateMachine):
     def change_budget(self, whose: Whose, limits: Limits, hard: int) -> None:
         """Set a budget, mostly a hard one, over what has been spent too."""
         budget = Budget(whose, limits, hard=hard > 0, policy=Policy.WAIT)
-        self.write(lambda tx: set_budget(tx, budget, "test"))
+        self.write(lambda tx: set_budget(tx, budget, "test", UTC))
 
     @rule(whose=st.sampled_from(PLACES))
     def drop_budget(self, whose: Whose) -> None:

@@ -1,6 +1,8 @@
 """Budgets: what may be set, what is noted of it, and whom it wakes."""
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,9 @@ from streams.budgets import (
     set_budget,
     unfreeze,
 )
+from streams.reservations import standing
 from streams.settings import Defaults, read_effective
+from streams.tables.queries import load_queries
 from tests.harness import NOW, Desk, fold_events, open_desk
 from tests.ledger_desk import Ledger
 
@@ -43,7 +47,7 @@ async def give(desk: Desk, whose: Whose = DAY, **limits: Any) -> bool:
     """Set a budget, and tell whether that changed it."""
     hard, policy = limits.pop("hard", True), limits.pop("policy", Policy.WAIT)
     budget = Budget(whose, Limits(**limits), hard, policy)
-    return await desk.tables.write(lambda tx: set_budget(tx, budget, "ann@host"))
+    return await desk.tables.write(lambda tx: set_budget(tx, budget, "ann@host", UTC))
 
 
 async def noted(desk: Desk) -> list[tuple[str, Any, Any, str]]:
@@ -157,6 +161,33 @@ async def test_whom_a_change_may_serve_is_woken(
     await give(desk, **changes)
     assert (await due(desk, job_id) == NOW) is wakes
     assert await due(desk, other) == NOW + 3_600_000
+
+
+async def test_a_budget_that_is_set_knows_what_was_spent_before(desk: Desk) -> None:
+    """Every refusal would sum it up anew: what is refused opens no window."""
+    ledger = Ledger(desk.tables)
+    await ledger.settle(await ledger.hold(), 30_000)
+    await ledger.hold()
+    await give(desk, micro_usd=1)
+    (row,) = await desk.tables.read(lambda tx: standing(tx, UTC))
+    assert (row["opened"], row["spent_micro_usd"], row["reserved_micro_usd"]) == (1, 30_000, 37_500)
+
+
+@pytest.mark.parametrize(
+    ("scope", "index"),
+    [
+        ("deployment", "cost_ledger_by_moment (booked_ms>? AND booked_ms<?)"),
+        ("tenant", "cost_ledger_by_tenant (tenant=? AND booked_ms>? AND booked_ms<?)"),
+        ("service", "cost_ledger_by_service (service=? AND booked_ms>? AND booked_ms<?)"),
+    ],
+)
+async def test_a_budget_is_summed_up_from_its_own_lines(desk: Desk, scope: str, index: str) -> None:
+    """Else every look at an idle tenant's budget reads a month of everybody's lines."""
+    query = load_queries()[f"money.sums_of_{scope}"]
+    values = {"start_ms": NOW, "end_ms": NOW + 1, "subject": "acme"}
+    with closing(sqlite3.connect(desk.folder / "tables.db")) as connection:
+        steps = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
+    assert f"SEARCH cost_ledger USING INDEX {index}" in steps
 
 
 async def test_a_removed_budget_wakes_and_takes_its_windows_with_it(desk: Desk) -> None:

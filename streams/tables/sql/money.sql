@@ -22,28 +22,45 @@ OR (budgets.scope = 'tenant' AND (budgets.subject = :tenant OR :tenant IS NULL))
 OR (budgets.scope = 'service' AND (budgets.subject = :service OR :service IS NULL))
 ORDER BY budgets.id;
 
--- name: sums
+-- name: sums_of_deployment
 -- What the ledger and the open reservations say of a window: what it begins with, and must be.
-SELECT
-    (SELECT coalesce(sum(micro_usd), 0) FROM reservations
-     WHERE state = 'reserved' AND reserved_ms >= :start_ms AND reserved_ms < :end_ms
-     AND (:scope = 'deployment' OR (:scope = 'tenant' AND tenant = :subject)
-        OR (:scope = 'service' AND service = :subject))) AS reserved_micro_usd,
-    (SELECT coalesce(sum(pages), 0) FROM reservations
-     WHERE state = 'reserved' AND reserved_ms >= :start_ms AND reserved_ms < :end_ms
-     AND (:scope = 'deployment' OR (:scope = 'tenant' AND tenant = :subject)
-        OR (:scope = 'service' AND service = :subject))) AS reserved_pages,
-    (SELECT count(*) FROM reservations
-     WHERE state = 'reserved' AND reserved_ms >= :start_ms AND reserved_ms < :end_ms
-     AND (:scope = 'deployment' OR (:scope = 'tenant' AND tenant = :subject)
-        OR (:scope = 'service' AND service = :subject))) AS reserved_requests,
-    coalesce(sum(spent_micro_usd), 0) AS spent_micro_usd,
-    coalesce(sum(spent_pages), 0) AS spent_pages,
-    coalesce(sum(spent_requests), 0) AS spent_requests
-FROM cost_ledger
-WHERE booked_ms >= :start_ms AND booked_ms < :end_ms
-AND (:scope = 'deployment' OR (:scope = 'tenant' AND tenant = :subject)
-    OR (:scope = 'service' AND service = :subject));
+-- One statement a scope: each reads the lines of its own subject alone.
+SELECT * FROM (
+    SELECT coalesce(sum(micro_usd), 0) AS reserved_micro_usd,
+        coalesce(sum(pages), 0) AS reserved_pages, count(*) AS reserved_requests
+    FROM reservations
+    WHERE state = 'reserved' AND reserved_ms >= :start_ms AND reserved_ms < :end_ms),
+(
+    SELECT coalesce(sum(spent_micro_usd), 0) AS spent_micro_usd,
+        coalesce(sum(spent_pages), 0) AS spent_pages,
+        coalesce(sum(spent_requests), 0) AS spent_requests
+    FROM cost_ledger WHERE booked_ms >= :start_ms AND booked_ms < :end_ms);
+
+-- name: sums_of_tenant
+SELECT * FROM (
+    SELECT coalesce(sum(micro_usd), 0) AS reserved_micro_usd,
+        coalesce(sum(pages), 0) AS reserved_pages, count(*) AS reserved_requests
+    FROM reservations
+    WHERE state = 'reserved' AND reserved_ms >= :start_ms AND reserved_ms < :end_ms
+    AND tenant = :subject),
+(
+    SELECT coalesce(sum(spent_micro_usd), 0) AS spent_micro_usd,
+        coalesce(sum(spent_pages), 0) AS spent_pages,
+        coalesce(sum(spent_requests), 0) AS spent_requests
+    FROM cost_ledger WHERE booked_ms >= :start_ms AND booked_ms < :end_ms AND tenant = :subject);
+
+-- name: sums_of_service
+SELECT * FROM (
+    SELECT coalesce(sum(micro_usd), 0) AS reserved_micro_usd,
+        coalesce(sum(pages), 0) AS reserved_pages, count(*) AS reserved_requests
+    FROM reservations
+    WHERE state = 'reserved' AND reserved_ms >= :start_ms AND reserved_ms < :end_ms
+    AND service = :subject),
+(
+    SELECT coalesce(sum(spent_micro_usd), 0) AS spent_micro_usd,
+        coalesce(sum(spent_pages), 0) AS spent_pages,
+        coalesce(sum(spent_requests), 0) AS spent_requests
+    FROM cost_ledger WHERE booked_ms >= :start_ms AND booked_ms < :end_ms AND service = :subject);
 
 -- name: open_window
 INSERT INTO budget_windows (
@@ -175,9 +192,6 @@ AND NOT EXISTS (
     WHERE outbox.topic = 'costs.events' AND outbox.key = reservations.tenant
     AND outbox.created_ms <= :before_ms)
 ORDER BY reservations.reserved_ms LIMIT :most;
-
--- name: budgets
-SELECT * FROM budgets ORDER BY id;
 
 -- name: budget
 SELECT * FROM budgets WHERE id = :id;

@@ -312,7 +312,8 @@ CREATE TABLE budgets (
     CHECK (limit_micro_usd IS NOT NULL OR limit_pages IS NOT NULL OR limit_requests IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
 
--- What is held and spent of a budget in one window; made at its first reservation, from the sums.
+-- What is held and spent of a budget in one window; made from the sums, when the budget is set or
+-- at its first reservation.
 CREATE TABLE budget_windows (
     budget_id TEXT NOT NULL,
     start_ms INTEGER NOT NULL,
@@ -419,3 +420,8 @@ ALTER TABLE jobs ADD COLUMN reference TEXT;
 
 -- A record's key that need not be text: answers are keyed as what they answer was.
 ALTER TABLE outbox ADD COLUMN raw_key BLOB;
+
+-- version: 8
+-- A budget's window that is not opened yet is summed up from the lines of its subject alone.
+CREATE INDEX cost_ledger_by_tenant ON cost_ledger (tenant, booked_ms);
+CREATE INDEX cost_ledger_by_service ON cost_ledger (service, booked_ms);
