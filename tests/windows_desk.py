@@ -137,10 +137,12 @@ class WindowsDesk:
         await until(some, "an event is counted", within_seconds=40)
 
     async def all_committed(self) -> None:
-        """Wait until the group has committed every record there is."""
+        """Wait until the group has committed every record there is, and the process knows it."""
 
         async def committed() -> bool:
-            return await asyncio.to_thread(self._is_committed)
+            said = await self.ask("/windows") or {}
+            whole = said.get("recovered") and said.get("lag") == 0
+            return bool(whole) and await asyncio.to_thread(self._is_committed)
 
         await until(committed, "every event is counted and committed", within_seconds=40)
 
