@@ -23,6 +23,7 @@ from streams.tables.base import Transaction
 _INPUTS = get_args(JobInput)
 _SOURCE = "/parsewire/job_state"
 _FAILED = (State.FAILED_PARSE, State.RETRY_WAIT)
+_UNPAID = (Code.BUDGET_SPENT, Code.SPENDING_FROZEN)
 
 Link = Callable[[Job, int], str]
 """Writes the address of a complete job's result, from the job and the unix milliseconds."""
@@ -45,6 +46,8 @@ class _Changes:
     booked: list[dict[str, Any]] = field(default_factory=list)
     settles: dict[str, int] = field(default_factory=dict)
     """When somebody asks for the bills of a job's vendor jobs."""
+    unpaid: list[dict[str, Any]] = field(default_factory=list)
+    """The attempts that were put off for money."""
 
 
 class JobState:
@@ -83,6 +86,7 @@ class JobState:
                 seen.add(event.id)
                 _apply(changes, event)
         await _write(tx, changes)
+        await _wake_unpaid(tx, changes)
         await tx.run("outbox.remove_seen", ids=ids)
 
 
@@ -99,6 +103,8 @@ def _apply(changes: _Changes, event: Event) -> None:
     changes.steps[job.id] = outcome.step_due_ms
     if outcome.erase_due_ms is not None:
         changes.erasures.append({"job_id": job.id, "kind": "erase", "due_ms": outcome.erase_due_ms})
+    if isinstance(body, ParseDeferred) and body.code in _UNPAID:
+        changes.unpaid.append({"job_id": job.id, "attempt": body.attempt})
     _record(changes, event, job, outcome)
 
 
@@ -214,3 +220,13 @@ async def _write(tx: Transaction, changes: _Changes) -> None:
         [{"state": state.value, "change": by} for state, by in changes.counts.items() if by],
     )
     await put_events(tx, changes.outgoing)
+
+
+async def _wake_unpaid(tx: Transaction, changes: _Changes) -> None:
+    """Have those looked at now whose budgets were changed while their wait was on its way."""
+    waiting = [
+        named for named in changes.unpaid if changes.jobs[named["job_id"]].state is State.RETRY_WAIT
+    ]
+    changed = await tx.one("limits.money_changed") if waiting else None
+    if changed is not None:
+        await tx.run_many("money.wake_put_off", [{**named, **changed} for named in waiting])

@@ -30,7 +30,7 @@ from streams.budgets import (
 from streams.reservations import standing
 from streams.settings import Defaults, read_effective
 from streams.tables.queries import load_queries
-from tests.harness import NOW, Desk, fold_events, open_desk
+from tests.harness import NOW, Desk, claim, fold_events, open_desk
 from tests.ledger_desk import Ledger
 
 SERVICES = ("llamaparse", "callback")
@@ -161,6 +161,40 @@ async def test_whom_a_change_may_serve_is_woken(
     await give(desk, **changes)
     assert (await due(desk, job_id) == NOW) is wakes
     assert await due(desk, other) == NOW + 3_600_000
+
+
+@pytest.mark.parametrize("change", ["raise", "remove", "unfreeze"])
+async def test_a_change_while_a_wait_is_on_its_way_wakes_too(desk: Desk, change: str) -> None:
+    await give(desk, micro_usd=5_000_000)
+    await desk.tables.write(lambda tx: freeze(tx, Policy.WAIT, "ann@host"))
+    desk.clock.pass_ms(1_000)
+    job = (await desk.upload()).job
+    await claim(desk, job)
+    desk.clock.pass_ms(1_000)
+    if change == "raise":
+        await give(desk, micro_usd=6_000_000)
+    elif change == "remove":
+        await desk.tables.write(lambda tx: remove_budget(tx, DAY, "ann@host"))
+    else:
+        await desk.tables.write(lambda tx: unfreeze(tx, "ann@host"))
+    desk.clock.pass_ms(1_000)
+    code = "spending_frozen" if change == "unfreeze" else "budget_spent"
+    await fold_events(desk, ParseDeferred(job.id, job.tenant, 1, code, 3_600.0))
+    assert await due(desk, job.id) == NOW + 3_000
+
+
+async def test_a_wait_that_knew_of_the_change_goes_on(desk: Desk) -> None:
+    await give(desk, micro_usd=5_000_000)
+    desk.clock.pass_ms(1_000)
+    job = (await desk.upload()).job
+    await claim(desk, job)
+    await fold_events(desk, ParseDeferred(job.id, job.tenant, 1, "budget_spent", 3_600.0))
+    assert await due(desk, job.id) == NOW + 3_601_000
+    other = (await desk.upload(2)).job
+    await claim(desk, other)
+    await give(desk, micro_usd=6_000_000)
+    await fold_events(desk, ParseDeferred(other.id, other.tenant, 1, "circuit_open", 30.0))
+    assert await due(desk, other.id) == NOW + 31_000
 
 
 async def test_a_budget_that_is_set_knows_what_was_spent_before(desk: Desk) -> None:

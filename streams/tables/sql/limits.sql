@@ -59,3 +59,9 @@ VALUES (:name, :from_value, :to_value, :who, :now_ms);
 -- name: changes
 SELECT seq, name, from_value, to_value, who, changed_ms
 FROM settings_audit ORDER BY seq DESC LIMIT :most;
+
+-- name: money_changed
+-- When a budget, or the stop of all spending, was changed last.
+SELECT changed_ms FROM settings_audit
+WHERE name = 'spending.frozen' OR name GLOB 'budgets.*'
+ORDER BY seq DESC LIMIT 1;

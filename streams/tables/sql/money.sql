@@ -224,3 +224,12 @@ WHERE kind = 'step' AND job_id IN (
     SELECT timers.job_id FROM timers JOIN jobs ON jobs.id = timers.job_id
     WHERE timers.kind = 'step' AND timers.due_ms > :now_ms AND jobs.state = 'retry_wait'
     AND (jobs.error_code = 'budget_spent' OR jobs.error_code = 'spending_frozen'));
+
+-- name: wake_put_off
+-- One that waits for money and was claimed before budgets were changed: it may be served now.
+UPDATE timers SET due_ms = :now_ms, set_ms = :now_ms
+WHERE kind = 'step' AND job_id = :job_id AND due_ms > :now_ms
+AND EXISTS (
+    SELECT 1 FROM attempts
+    WHERE attempts.job_id = timers.job_id AND attempts.attempt = :attempt
+    AND attempts.stage = 'parse' AND attempts.claimed_ms <= :changed_ms);
