@@ -102,7 +102,8 @@ def _crossings(row: Row, totals: _Totals, window: Span, now_ms: int) -> Iterator
                     moment_of(window.start_ms),
                     moment_of(window.end_ms),
                 )
-                alert_id = derived_id("budget", row["id"], window.start_ms, percent, measure)
+                place = (row["id"], window.start_ms, percent, measure, limit)
+                alert_id = derived_id("budget", *place)
                 yield _raise(alert_id, body, now_ms, window.end_ms)
 
 

@@ -72,6 +72,18 @@ def test_each_threshold_is_said_once() -> None:
     assert counter.alerts(limited) == []
 
 
+def test_another_limit_has_thresholds_of_its_own() -> None:
+    counter = Counter()
+    counter.spend(100)
+    assert len(counter.alerts(budget(limit_micro_usd=100))) == 3
+    assert counter.alerts(budget(limit_micro_usd=400)) == []
+    counter.spend(100)
+    assert counter.alerts(budget(limit_micro_usd=400)) == [crossed(50, 200, 400)]
+    counter.spend(120)
+    assert counter.alerts(budget(limit_micro_usd=400)) == [crossed(80, 320, 400)]
+    assert counter.alerts(budget(limit_micro_usd=100)) == []
+
+
 def test_pages_and_requests_have_thresholds_too() -> None:
     counter = Counter()
     counter.spend(1)
