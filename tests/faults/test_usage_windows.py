@@ -46,7 +46,8 @@ async def test_windows_equal_the_ledger_over_sigterm_sigkill_and_garbage(
         await saying
 
         await desk.process.start()
-        # In the middle of what was not committed, once more.
+        # In the middle of what was not committed, if there was any, and of what is new.
+        await desk.say(desk.stories(JOBS // 4))
         await desk.some_counted()
         await desk.process.kill()
         await desk.process.start()
