@@ -145,18 +145,29 @@ class VendorIntents:
     async def _conclude(
         self, tx: Transaction, intent: Intent, outcome: str, seen: VendorJob | None, *, asked: bool
     ) -> None:
-        job = intent.job
         if seen is not None:
+            job = intent.job
             body = queued(job.id, job.tenant, intent.attempt, intent.parser, seen)
             await put_events(tx, [said_once(body, seen.id, job, _SOURCE, tx.now_ms)])
-        elif outcome == "worker_lost":
+        elif not await self._missed(tx, intent, outcome, asked=asked):
+            return
+        if not intent.waited_for:
+            await tx.run("vendor.strike_intent", **_named(intent))
+
+    async def _missed(self, tx: Transaction, intent: Intent, outcome: str, *, asked: bool) -> bool:
+        """Conclude that there is no job, unless one was heard of while the parser was asked."""
+        job = intent.job
+        state = {"state": job.state.value, "job_attempt": job.attempt}
+        heard = await tx.one("vendor.since_asked", **_named(intent), **state)
+        if heard is None or heard["moving"]:
+            return False
+        if outcome == "worker_lost":
             why = "the worker's lease ran out, and no job of it was found"
             lost = failed(job, Code.WORKER_LOST, why, transient=True, parser=intent.parser)
             await put_events(tx, [timer_event(job, intent.due_ms, lost, _SOURCE, tx.now_ms)])
-        if seen is None and not intent.booked:
+        if not heard["booked"]:
             await self._free(tx, intent, outcome, asked=asked)
-        if not intent.waited_for:
-            await tx.run("vendor.strike_intent", **_named(intent))
+        return True
 
     async def _free(self, tx: Transaction, intent: Intent, outcome: str, *, asked: bool) -> None:
         """Give the money back; where nobody could be asked, it may be billed all the same."""

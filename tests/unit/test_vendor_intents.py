@@ -1,16 +1,17 @@
 """Intents to spend: what came of them is found out, whether their jobs wait for it or went on."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from schemas import events as ev
-from schemas.cost_events import CostSettled
+from schemas.cost_events import CostReleased, CostSettled
 from schemas.errors import Code, TransientError
 from schemas.job import Job, State
-from streams.parsers.base import VendorState
+from streams.parsers.base import VendorJob, VendorState
 from streams.vendor_intents import VendorIntents
 from tests.fakes import FakeRemote
 from tests.harness import NOW, TIMINGS, Desk, claim, fold_events, fold_said, open_desk
@@ -260,3 +261,36 @@ async def test_where_nobody_can_be_asked_the_estimate_is_spent(desk: Desk) -> No
     assert isinstance(given_up, CostSettled)
     assert (given_up.basis, given_up.micro_usd) == ("estimated", 37_500)
     assert await held(desk) == 0
+
+
+class LateRemote(FakeRemote):
+    """Finds nothing, and its webhook is heard while it is asked after two minutes."""
+
+    def __init__(self, desk: Desk, heard: ev.ParseQueued) -> None:
+        super().__init__()
+        self._desk = desk
+        self._heard: ev.ParseQueued | None = heard
+
+    async def find(self, job_id: str, attempt: int, since: datetime) -> VendorJob | None:
+        found = await super().find(job_id, attempt, since)
+        if self._heard is not None and self._desk.clock.now_ms > NOW + 120_000:
+            await fold_events(self._desk, self._heard)
+            self._heard = None
+        return found
+
+
+@pytest.mark.parametrize("waited_for", [True, False])
+async def test_what_is_heard_of_while_the_parser_is_asked_keeps_its_money(
+    desk: Desk, waited_for: bool
+) -> None:
+    job = await intended(desk)
+    await hold(desk, job.id)
+    if not waited_for:
+        await fold_events(desk, ev.CancelRequested(job.id, "acme", 1))
+    parser = LateRemote(desk, ev.ParseQueued(job.id, "acme", 1, "llamaparse", "v1"))
+    assert await live(desk, intents_of(desk, parser), 150) == []
+    assert not any(isinstance(body, CostReleased) for body in await fold_costs(desk))
+    assert await held(desk) == 37_500
+    assert await vendor_jobs(desk, job) == [("v1", 1)]
+    after = await desk.job(job.id)
+    assert after.state is (State.PARSE_QUEUED if waited_for else State.CANCELLED)

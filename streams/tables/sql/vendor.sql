@@ -67,6 +67,17 @@ AND attempts.deadline_ms <= :now_ms AND attempts.stage = 'parse'
 AND (jobs.attempt != attempts.attempt OR jobs.state NOT IN ('uploaded', 'parsing'))
 ORDER BY attempts.deadline_ms LIMIT :most;
 
+-- name: since_asked
+-- Whether the job there is known, and whether its own job was moved or is about to be.
+SELECT
+    EXISTS (
+        SELECT 1 FROM vendor_jobs
+        WHERE vendor_jobs.job_id = jobs.id AND vendor_jobs.attempt = :attempt) AS booked,
+    (jobs.state != :state OR jobs.attempt != :job_attempt OR EXISTS (
+        SELECT 1 FROM outbox
+        WHERE outbox.topic = 'jobs.events' AND outbox.key = jobs.id)) AS moving
+FROM jobs WHERE jobs.id = :job_id;
+
 -- name: put_off_intent
 UPDATE attempts SET deadline_ms = :next_ms
 WHERE job_id = :job_id AND attempt = :attempt AND stage = 'parse' AND deadline_ms = :due_ms
