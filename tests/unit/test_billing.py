@@ -13,6 +13,7 @@ from schemas.periods import moment_of
 from streams.billing import release
 from streams.cost_audit import audit_costs
 from streams.reservation_sweep import ReservationSweep
+from streams.tables.base import Transaction
 from tests.harness import NOW, Desk, open_desk, queue
 from tests.money_desk import BILLING, fold_costs, held, hold, spend_of, spent
 
@@ -159,6 +160,24 @@ async def test_a_parser_without_bills_costs_what_was_held_once(desk: Desk) -> No
     await book("c2")
     await fold_costs(desk)
     assert (await held(desk), await spent(desk)) == (0, 9_000)
+
+
+async def test_each_attempt_at_a_parser_without_bills_costs_what_was_held(desk: Desk) -> None:
+    job = await queue(desk)
+    for attempt, micro_usd in ((1, 9_000), (2, 8_000)):
+        await hold(desk, job.id, attempt, spend_of("callback", micro_usd=micro_usd))
+        there = {"parser": "callback", "vendor_job_id": f"c{attempt}"}
+        named = {"job_id": job.id, "attempt": attempt, **there}
+
+        async def unit(
+            tx: Transaction, there: dict[str, str] = there, named: dict[str, Any] = named
+        ) -> None:
+            await tx.run("vendor.book", **named)
+            await BILLING.settle(tx, **there, outcome="billed", credits_billed=0.0)
+
+        await desk.tables.write(unit)
+    await fold_costs(desk)
+    assert (await held(desk), await spent(desk)) == (0, 17_000)
 
 
 async def test_what_is_held_for_nothing_is_given_back_once(desk: Desk) -> None:

@@ -214,6 +214,18 @@ async def test_a_new_window_begins_empty_and_the_old_one_takes_its_bill(desk: De
     assert await window(desk, budget) == (0, 90_000, 0, 0)
 
 
+async def test_the_last_moment_of_a_window_is_the_first_of_the_next(desk: Desk) -> None:
+    budget = await limit(desk, period="hour")
+    desk.clock.pass_ms(-1)
+    await hold(desk)
+    desk.clock.pass_ms(1)
+    who = await hold(desk)
+    await fold(desk, settled(who, 30_000))
+    assert await window(desk, budget) == (0, 30_000, 0, 0)
+    desk.clock.pass_ms(-1)
+    assert await window(desk, budget) == (37_500, 0, 10, 1)
+
+
 async def test_what_is_given_back_can_be_held_again(desk: Desk) -> None:
     budget = await limit(desk, limit_micro_usd=37_500)
     who = await hold(desk)
