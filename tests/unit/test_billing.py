@@ -14,7 +14,7 @@ from streams.billing import release
 from streams.cost_audit import audit_costs
 from streams.reservation_sweep import ReservationSweep
 from streams.tables.base import Transaction
-from tests.harness import NOW, Desk, open_desk, queue
+from tests.harness import NOW, Desk, claim, open_desk, queue
 from tests.money_desk import BILLING, fold_costs, held, hold, spend_of, spent
 
 DAY_MS = 86_400_000
@@ -211,6 +211,35 @@ async def test_what_nobody_ends_for_a_day_is_booked_at_its_estimate(desk: Desk) 
     await sweep.tick()
     assert await fold_costs(desk) == []
     assert await held(desk) == 0
+
+
+async def test_what_was_given_back_a_moment_ago_is_not_booked(desk: Desk) -> None:
+    """Its tenant's other events hold up nothing."""
+    job, other, third = [(await desk.upload(number)).job for number in (1, 2, 3)]
+    await hold(desk, job.id)
+    await hold(desk, other.id)
+    await fold_costs(desk)
+    await hold(desk, third.id)
+    desk.clock.pass_ms(DAY_MS)
+    await desk.tables.write(lambda tx: release(tx, job.id, 1, "struck"))
+    await ReservationSweep(desk.tables, BILLING).tick()
+    said = await fold_costs(desk)
+    assert {(type(body), body.job_id) for body in said} == {
+        (CostReserved, third.id),
+        (CostReleased, job.id),
+        (CostSettled, other.id),
+    }
+
+
+async def test_what_may_yet_be_found_elsewhere_is_not_booked(desk: Desk) -> None:
+    """The parser does not answer for a day: its intent stands until it does."""
+    job = (await desk.upload()).job
+    await claim(desk, job, intends="llamaparse")
+    await hold(desk, job.id)
+    await fold_costs(desk)
+    desk.clock.pass_ms(2 * DAY_MS)
+    await ReservationSweep(desk.tables, BILLING).tick()
+    assert await fold_costs(desk) == []
 
 
 @pytest.mark.parametrize("read_first", [True, False])

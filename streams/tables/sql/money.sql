@@ -176,8 +176,7 @@ FROM json_each(:job_ids) AS jobs;
 -- name: left_reservations
 -- Open ones whose attempt ended before a moment, with no job elsewhere that could bill for them:
 -- their end was never written, or never read. An event that is still on its way may yet end them.
-SELECT reservations.*, jobs.traceparent FROM reservations
-JOIN jobs ON jobs.id = reservations.job_id
+SELECT reservations.job_id, reservations.attempt FROM reservations
 LEFT JOIN attempts
     ON attempts.job_id = reservations.job_id AND attempts.attempt = reservations.attempt
     AND attempts.stage = 'parse'
@@ -187,10 +186,11 @@ AND NOT EXISTS (
     SELECT 1 FROM vendor_jobs
     WHERE vendor_jobs.job_id = reservations.job_id
     AND vendor_jobs.attempt = reservations.attempt)
-AND NOT EXISTS (
-    SELECT 1 FROM outbox
-    WHERE outbox.topic = 'costs.events' AND outbox.key = reservations.tenant
-    AND outbox.created_ms <= :before_ms)
+AND (reservations.job_id, reservations.attempt) NOT IN (
+    SELECT json_extract(CAST(value AS TEXT), '$.job_id'),
+        json_extract(CAST(value AS TEXT), '$.attempt')
+    FROM outbox WHERE topic = 'costs.events')
+AND reservations.job_id NOT IN (SELECT key FROM outbox WHERE topic = 'jobs.events')
 ORDER BY reservations.reserved_ms LIMIT :most;
 
 -- name: budget
