@@ -48,10 +48,10 @@ types: dev ## check types
 	$(BIN)/mypy
 
 unit: dev ## the tests that need no broker and no process
-	$(BIN)/pytest tests/unit tests/test_house.py
+	$(BIN)/pytest -n 2 tests/unit tests/test_house.py
 
 test: dev ## every test that this machine can run
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: dev ## speeds as ratios within one run, into build/bench.json
 	$(BIN)/python -m bench
