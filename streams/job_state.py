@@ -224,9 +224,6 @@ async def _write(tx: Transaction, changes: _Changes) -> None:
 
 async def _wake_unpaid(tx: Transaction, changes: _Changes) -> None:
     """Have those looked at now whose budgets were changed while their wait was on its way."""
-    waiting = [
-        named for named in changes.unpaid if changes.jobs[named["job_id"]].state is State.RETRY_WAIT
-    ]
-    changed = await tx.one("limits.money_changed") if waiting else None
+    changed = await tx.one("limits.money_changed") if changes.unpaid else None
     if changed is not None:
-        await tx.run_many("money.wake_put_off", [{**named, **changed} for named in waiting])
+        await tx.run_many("money.wake_put_off", [{**named, **changed} for named in changes.unpaid])

@@ -258,6 +258,14 @@ async def test_all_spending_is_stopped_and_let_go_on(desk: Desk) -> None:
     ]
 
 
+async def test_another_policy_of_the_stop_wakes(desk: Desk) -> None:
+    await desk.tables.write(lambda tx: freeze(tx, Policy.WAIT, "ann@host"))
+    job_id = await wait_for_money(desk, "spending_frozen")
+    assert await due(desk, job_id) == NOW + 3_600_000
+    await desk.tables.write(lambda tx: freeze(tx, Policy.LOCAL, "ann@host"))
+    assert await due(desk, job_id) == NOW
+
+
 async def test_the_stop_is_no_setting_that_is_refused(desk: Desk) -> None:
     await desk.tables.write(lambda tx: freeze(tx, Policy.LOCAL, "ann@host"))
     found = await desk.tables.read(lambda tx: read_effective(tx, Defaults()))

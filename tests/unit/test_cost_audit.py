@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
+import orjson
 import pytest
 import pytest_asyncio
 
 from schemas.cost_events import CostCorrected
+from schemas.events import ParseQueued
 from schemas.money import Scope
 from schemas.periods import Period, moment_of
 from streams.billing import release
@@ -113,6 +115,18 @@ async def test_a_corrected_bill_is_right(desk: Desk) -> None:
             "reserved_requests is 7, and must be 1",
         ),
         (
+            "UPDATE budget_windows SET spent_micro_usd = 2 WHERE budget_id = 'tenant:acme/month'",
+            "windows",
+            "tenant:acme/month from 2027-01-01 00:00 UTC",
+            "spent_micro_usd is 2, and must be 67500",
+        ),
+        (
+            "UPDATE budget_windows SET spent_pages = 3 WHERE scope = 'service'",
+            "windows",
+            "service:llamaparse/hour from 2027-01-15 08:00 UTC",
+            "spent_pages is 3, and must be 30",
+        ),
+        (
             "UPDATE cost_days SET spent_pages = spent_pages + 3 WHERE tenant = 'globex'",
             "days",
             "2027-01-15/globex/llamaparse/cost_effective",
@@ -206,6 +220,12 @@ async def test_money_of_an_attempt_that_is_over_is_found_unless_its_end_is_on_it
     assert await found(desk) == []
     desk.clock.pass_ms(6 * MINUTE_MS)
     assert [finding.check for finding in await found(desk)] == ["left"]
+    queued = event_of(ParseQueued(job_id, "acme", 1, "llamaparse", "v1"))
+    await desk.tables.write(lambda tx: put_events(tx, [queued]))
+    assert await found(desk) == []
+    seen = orjson.dumps([queued.id]).decode()
+    await desk.tables.write(lambda tx: tx.run("outbox.remove_seen", ids=seen))
+    assert [finding.check for finding in await found(desk)] == ["left"]
     await desk.tables.write(lambda tx: release(tx, job_id, 1, "served_here"))
     assert await found(desk) == []
     await ledger.fold_said()
@@ -231,6 +251,10 @@ async def test_a_job_elsewhere_that_may_still_be_billed_is_no_fault(desk: Desk) 
         (
             "UPDATE vendor_jobs SET credits = 31",
             f"it was billed at $0.0375, for 31 credits {RATE}; the ledger has $0.0375",
+        ),
+        (
+            "UPDATE vendor_jobs SET credits = 30.001",
+            f"it was billed at $0.0375, for 30.001 credits {RATE}; the ledger has $0.0375",
         ),
     ],
 )

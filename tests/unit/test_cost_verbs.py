@@ -109,6 +109,13 @@ class TestCosts:
         assert heading[:3] == ["service", "spent_micro_usd", "spent_usd"]
         assert row[:5] == ["llamaparse", "1280000", "1.28", "20", "2"]
 
+    def test_csv_of_a_name_that_is_a_formula(self) -> None:
+        morning = datetime(2026, 11, 3, 9, tzinfo=UTC)
+        with_ledger(lambda ledger: ledger.spend(morning, 5_000, tier="=1+1"))
+        result = run(COSTS, "--by", "tier", "--csv", *NOVEMBER)
+        _, row = csv.reader(io.StringIO(result.stdout))
+        assert row[:2] == ["'=1+1", "5000"]
+
     @pytest.mark.parametrize(
         ("text", "cell"),
         [

@@ -158,7 +158,11 @@ def test_an_hour_of_four_times_the_usual_is_unusual_once() -> None:
 
 
 def test_nothing_is_unusual_without_a_history_or_below_a_dollar() -> None:
-    short, small = Counter(), Counter()
+    short, small, idle = Counter(), Counter(), Counter()
+    hours_of(idle, 5, DOLLAR // 2)
+    idle.spend(0, NOON - timedelta(hours=6))
+    idle.spend(50 * DOLLAR)
+    assert idle.alerts() == []
     hours_of(short, 5, DOLLAR // 2)
     short.spend(50 * DOLLAR)
     hours_of(small, 6, 10)

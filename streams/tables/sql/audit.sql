@@ -2,7 +2,8 @@
 -- What is still in the outbox has not been counted yet, and is no fault.
 
 -- name: windows
--- Each window against the ledger and the open reservations of its time.
+-- Each window against the ledger and the open reservations of its time; a tenant's against its own
+-- lines, since there may be thousands of tenants.
 WITH spent AS (
     SELECT windows.budget_id, windows.start_ms,
         sum(lines.spent_micro_usd) AS micro_usd, sum(lines.spent_pages) AS pages,
@@ -10,10 +11,25 @@ WITH spent AS (
     FROM budget_windows AS windows
     JOIN cost_ledger AS lines
         ON lines.booked_ms >= windows.start_ms AND lines.booked_ms < windows.end_ms
-    WHERE windows.scope = 'deployment'
-    OR (windows.scope = 'tenant' AND lines.tenant = windows.subject)
-    OR (windows.scope = 'service' AND lines.service = windows.subject)
-    GROUP BY windows.budget_id, windows.start_ms),
+    WHERE windows.scope = 'deployment' GROUP BY windows.budget_id, windows.start_ms
+    UNION ALL
+    SELECT windows.budget_id, windows.start_ms,
+        sum(lines.spent_micro_usd), sum(lines.spent_pages),
+        sum(lines.spent_requests)
+    FROM budget_windows AS windows
+    JOIN cost_ledger AS lines
+        ON lines.tenant = windows.subject
+        AND lines.booked_ms >= windows.start_ms AND lines.booked_ms < windows.end_ms
+    WHERE windows.scope = 'tenant' GROUP BY windows.budget_id, windows.start_ms
+    UNION ALL
+    SELECT windows.budget_id, windows.start_ms,
+        sum(lines.spent_micro_usd), sum(lines.spent_pages),
+        sum(lines.spent_requests)
+    FROM budget_windows AS windows
+    JOIN cost_ledger AS lines
+        ON lines.service = windows.subject
+        AND lines.booked_ms >= windows.start_ms AND lines.booked_ms < windows.end_ms
+    WHERE windows.scope = 'service' GROUP BY windows.budget_id, windows.start_ms),
 held AS (
     SELECT windows.budget_id, windows.start_ms,
         sum(micro_usd) AS micro_usd, sum(pages) AS pages, count(*) AS requests
