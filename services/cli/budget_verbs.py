@@ -110,7 +110,9 @@ def go_on() -> None:
 
 @BUDGETS.command("alerts")
 def show_alerts(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50, *, json: Json = False
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
+    *,
+    json: Json = False,
 ) -> None:
     """List the alerts that were raised, the newest first, and whether they were delivered."""
     rows = with_tables(lambda tables: tables.read(lambda tx: tx.all("alerts.latest", most=limit)))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from schemas.ids import is_tenant
 from schemas.money import dollars
 from schemas.money_bodies import (
     AmountsBody,
@@ -49,6 +50,10 @@ def costs(
     """Show what is spent and held at present, or a report on days."""
     if context.invoked_subcommand is not None:
         return
+    if tenant is not None and not is_tenant(tenant):
+        raise CommandError(f"{tenant[:80]!r} cannot name a tenant")
+    if csv and json:
+        raise CommandError("--csv and --json are two answers: give one")
     if by is None:
         if csv or since or until:
             raise CommandError(f"--csv, --since and --until need --by: {', '.join(By)}")

@@ -82,7 +82,9 @@ def close(service: Service = LLAMAPARSE) -> None:
 
 @SERVICES.command("log")
 def show_log(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50, *, json: Json = False
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
+    *,
+    json: Json = False,
 ) -> None:
     """List what was changed, by whom and when, the newest first."""
     rows = with_tables(lambda tables: tables.read(lambda tx: tx.all("limits.changes", most=limit)))

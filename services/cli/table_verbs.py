@@ -68,7 +68,9 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
 
 @DEAD_LETTERS.command("list")
 def list_dead_letters(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50, *, json: Json = False
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
+    *,
+    json: Json = False,
 ) -> None:
     """List dead letters, the newest first."""
     rows = _rows("positions.letters", before=_NEWEST, most=limit)

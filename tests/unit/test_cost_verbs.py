@@ -150,6 +150,8 @@ class TestCosts:
             (("--csv",), "need --by: day, service, tenant, tier, job"),
             (("--since", "2026-11-01"), "need --by"),
             (("--by", "day", "--since", "x"), "since must be a day such as 2026-11-24"),
+            (("--tenant", "Acme"), "'Acme' cannot name a tenant"),
+            (("--by", "job", "--csv", "--json"), "give one"),
         ],
     )
     def test_what_cannot_be_is_refused(self, arguments: tuple[str, ...], says: str) -> None:
@@ -268,6 +270,7 @@ class TestBudgets:
         }
         assert second["tenant"] == "acme"
         assert "acme spent much" in run(BUDGETS, "alerts").stdout
+        assert run(BUDGETS, "alerts", "--limit", "9" * 20).exit_code == 2
 
 
 def job_with(cost: JobCost, waits_until: datetime | None = None) -> JobBody:
