@@ -114,12 +114,13 @@ class Billing:
         await _say(tx, held, _given_up_id(job_id, attempt), body)
 
     def _amount(self, account: _Account, outcome: str, credits_billed: float | None) -> int:
-        if credits_billed is not None:
+        if credits_billed is None:
+            return account.estimate if outcome == "never_told" else 0
+        if account.reservation is not None:
+            rate = account.reservation["micro_usd_per_kilocredit"]
+        else:
             rate = self._rate(account.service, account.booked_ms)
-            if account.reservation is not None:
-                rate = account.reservation["micro_usd_per_kilocredit"]
-            return price_of(credits_billed, rate)
-        return account.estimate if outcome == "never_told" else 0
+        return price_of(credits_billed, rate)
 
 
 async def release(tx: Transaction, job_id: str, attempt: int, reason: str) -> None:
