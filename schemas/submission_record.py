@@ -129,6 +129,11 @@ def read_submission(
     return Submitted(sender, sender.submission_id, source, media_type, options, traceparent)
 
 
+def is_submission_id(text: str) -> bool:
+    """Tell whether a submission may be called so."""
+    return 1 <= len(text) <= LONGEST_ID and text.isprintable()
+
+
 def _hear(headers: Headers) -> _Said:
     said = _Said()
     for given, raw in headers:
@@ -158,7 +163,7 @@ def _sender(said: _Said, key: bytes | None, at: Origin) -> Sender:
     """Take what can be taken: whoever is refused is answered all the same."""
     texts = said.texts
     submission_id = texts.get("ce_id", "")
-    if not 1 <= len(submission_id) <= LONGEST_ID or not submission_id.isprintable():
+    if not is_submission_id(submission_id):
         said.wrong.insert(0, f"a record needs a ce_id of 1 to {LONGEST_ID} printable characters")
         submission_id = ""
     if key is not None and len(key) > LONGEST_KEY_BYTES:

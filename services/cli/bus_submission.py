@@ -66,8 +66,9 @@ class BusTerms:
 class Answers:
     """The answers to some submissions, as they come in."""
 
-    def __init__(self, submissions: Sequence[BusSubmission]) -> None:
+    def __init__(self, submissions: Sequence[BusSubmission], tenant: str | None) -> None:
         self._open = {submission.id: submission for submission in submissions}
+        self._tenant = tenant
         self._changed = asyncio.Event()
 
     def take(self, record: Record) -> None:
@@ -76,7 +77,11 @@ class Answers:
             body = decode(record.value, record.headers).body
         except CodecError:
             return
-        if isinstance(body, Answer) and (found := self._open.pop(body.submission_id, None)):
+        if not isinstance(body, Answer) or record.key != body.submission_id.encode():
+            return
+        # Another tenant may have given the same id to a document of its own.
+        strange = None not in (self._tenant, body.tenant) and body.tenant != self._tenant
+        if not strange and (found := self._open.pop(body.submission_id, None)):
             found.answer = body
             found.sent, found.error = True, None
             self._changed.set()
@@ -94,7 +99,7 @@ async def submit_over_bus(
     """Send every file, and fill in what is answered; a file's failure is its own."""
     bus = find_bus()
     await _check_topic(bus, terms.topic)
-    answers = Answers(submissions)
+    answers = Answers(submissions, terms.tenant)
     reading = Reading(find_bus, [DOCUMENTS_ANSWERED], answers.take, from_start=False)
     async with AsyncExitStack() as stack:
         if wait:

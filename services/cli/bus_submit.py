@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from schemas.submission_events import DocumentAccepted, DocumentRefused
+from schemas.submission_record import LONGEST_ID, is_submission_id
 from services.cli.brokers import find_bus
 from services.cli.bus_submission import BusSubmission, BusTerms, submit_over_bus
 from services.cli.terminal import FAILED, CommandError, print_json, print_table
@@ -22,6 +23,8 @@ def send_files(
     if submission_id is not None:
         if len(submissions) > 1:
             raise CommandError(f"--id names one submission, and these are {len(submissions)} files")
+        if not is_submission_id(submission_id):
+            raise CommandError(f"--id has 1 to {LONGEST_ID} printable characters")
         submissions[0].id = submission_id
     settings = load_settings()
     asyncio.run(

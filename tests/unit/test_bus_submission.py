@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,46 @@ async def test_each_file_has_its_own_answer(memory_bus: MemoryBus, tmp_path: Pat
     assert len(memory_bus.records("documents.submitted")) == 2
 
 
+async def test_anothers_answer_under_the_same_id_is_not_ours(
+    memory_bus: MemoryBus, tmp_path: Path
+) -> None:
+    await memory_bus.ensure_topics([DOCUMENTS_SUBMITTED, DOCUMENTS_ANSWERED])
+    submission = file_of(tmp_path, "a.txt", b"some text")
+    submission.id = "invoice-1"
+    ours = DocumentAccepted("invoice-1", "acme", JOB, "d", duplicate=False, state="uploaded")
+
+    def say(key: bytes, body: Body) -> None:
+        value, headers = codec.encode(event_of(body))
+        memory_bus.append(Outgoing("documents.answered", key, value, headers))
+
+    async def answer() -> None:
+        await memory_bus.until(lambda: bool(memory_bus.records("documents.submitted")))
+        say(b"invoice-1", replace(ours, tenant="globex"))
+        say(b"4711", replace(ours, job_id="another"))
+        say(b"invoice-1", ours)
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(answer())
+        await submit(memory_bus, submission, terms=BusTerms(tenant="acme"))
+    assert submission.answer == ours
+
+
+async def test_a_stranger_reads_that_it_was_refused(memory_bus: MemoryBus, tmp_path: Path) -> None:
+    await memory_bus.ensure_topics([DOCUMENTS_SUBMITTED, DOCUMENTS_ANSWERED])
+    submission = file_of(tmp_path, "a.txt", b"some text")
+    refused = DocumentRefused(submission.id, None, "forbidden", "not yours")
+
+    async def answer() -> None:
+        await memory_bus.until(lambda: bool(memory_bus.records("documents.submitted")))
+        value, headers = codec.encode(event_of(refused))
+        memory_bus.append(Outgoing("documents.answered", submission.id.encode(), value, headers))
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(answer())
+        await submit(memory_bus, submission, terms=BusTerms(tenant="initech"))
+    assert submission.answer == refused
+
+
 async def test_silence_is_bounded_and_says_what_to_do(
     memory_bus: MemoryBus, tmp_path: Path
 ) -> None:
@@ -144,3 +185,6 @@ def test_what_belongs_to_one_way_is_refused_on_the_other(tmp_path: Path) -> None
         submit_verb([tmp_path / "a.txt"], bus=True, wait=True)
     with pytest.raises(CommandError, match="one submission, and these are 2 files"):
         submit_verb([tmp_path], bus=True, submission_id="inv-7")
+    for name in ("", "inv\n7", "x" * 256):
+        with pytest.raises(CommandError, match="--id has 1 to 255 printable characters"):
+            submit_verb([tmp_path / "a.txt"], bus=True, submission_id=name)
