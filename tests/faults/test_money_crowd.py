@@ -126,7 +126,7 @@ async def prepare(desk: Desk) -> list[str]:
     """Set the budgets, put in the jobs that hold money, and give their ids."""
     for whose, limits in (ODD, EVEN, WIDE):
         budget = Budget(whose, limits, policy=Policy.REJECT)
-        await desk.tables.write(functools.partial(set_budget, budget=budget, who="test"))
+        await desk.tables.write(functools.partial(set_budget, budget=budget, who="test", zone=UTC))
     uploads = [await desk.upload(number) for number in range(PROCESSES * TASKS)]
     ids = orjson.dumps([row.event_id for row in desk.announced]).decode()
     await desk.tables.write(lambda tx: tx.run("outbox.remove_sent", ids=ids))
