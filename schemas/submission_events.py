@@ -52,6 +52,7 @@ class DocumentRefused:
 
     submission_id: str
     tenant: str | None
+    """None where the record's topic may not speak for whom it named: it was said to a stranger."""
     code: str
     message: str
     reference: str | None = None

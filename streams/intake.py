@@ -82,9 +82,12 @@ class Intake:
     async def _refuse_stranger(
         self, sender: Sender, error: PermanentError, envelope: Envelope
     ) -> None:
-        at = sender.origin
+        at, tenant = sender.origin, sender.tenant
+        if tenant is not None and not self._speakers.may_speak(at.topic, tenant):
+            # Who waits for the tenant's answers would take this for one of them.
+            tenant = None
         record = f"{self._cluster_id}/{at.topic}/{at.partition}/{at.offset}"
-        answer = _refused(sender.submission_id or "", sender.tenant, error, sender.reference)
+        answer = _refused(sender.submission_id or "", tenant, error, sender.reference)
         await self._tables.write(lambda tx: answer_stranger(tx, record, answer, envelope))
 
     async def _answer(

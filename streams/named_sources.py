@@ -1,6 +1,7 @@
 """Named sources: the bytes of a submission, wherever they are, copied to a blob of its job."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from streams.source_fetch import SourceFetch
 log = structlog.get_logger(__name__)
 
 _CHUNK_BYTES = 1 << 20
+
+_ITS_PRODUCERS_FAULT = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP})
+"""What was put there is not for us to read: waiting would hold up everybody's documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,12 @@ class NamedSources:
                     await copy.write(chunk)
         except PermanentError as error:
             raise _as_submitted(error, source) from error
+        except TransientError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in _ITS_PRODUCERS_FAULT:
+                why = f"{source.key} cannot be read: {cause.strerror}"
+                raise PermanentError(Code.SOURCE_NOT_FOUND, why) from error
+            raise
 
 
 def _as_submitted(error: PermanentError, source: BlobRef) -> PermanentError:

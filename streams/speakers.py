@@ -24,6 +24,10 @@ class Speakers:
         """Give the topics on which documents are submitted."""
         return tuple(replace(DOCUMENTS_SUBMITTED, name=name) for name in self.tenants)
 
+    def may_speak(self, topic: str, tenant: str) -> bool:
+        """Tell whether the producers of a topic may speak for a tenant."""
+        return not self.tenants.get(topic, frozenset()).isdisjoint((tenant, ALL_TENANTS))
+
     def tenant_of(self, topic: str, claimed: str | None) -> str:
         """Give the tenant that a record of `topic` is for; raise PermanentError(FORBIDDEN)."""
         allowed = self.tenants.get(topic, frozenset())
@@ -31,7 +35,7 @@ class Speakers:
             if len(allowed) == 1 and ALL_TENANTS not in allowed:
                 return next(iter(allowed))
             raise _forbidden(f"a record of {topic} must say whose it is: pw-tenant, or tenant")
-        if allowed.isdisjoint((claimed, ALL_TENANTS)):
+        if not self.may_speak(topic, claimed):
             raise _forbidden(
                 f"{topic} may not speak for the tenant {claimed}: ask the operator "
                 "(PARSEWIRE_INTAKE)"

@@ -78,6 +78,8 @@ def verify(path: Path, blob: BlobRef) -> None:
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
                 size += len(chunk)
+                if size > blob.size_bytes:
+                    break
     except FileNotFoundError:
         raise _missing(blob) from None
     _compare(blob, size, digest.hexdigest())

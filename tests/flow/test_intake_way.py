@@ -112,7 +112,7 @@ async def test_each_kind_of_record_has_its_answer(
         assert ended(b"blob", "blob") == ("DocumentAccepted", "acme", None)
         assert ended(b"url", "url") == ("DocumentRefused", "acme", "url_not_allowed")
         assert ended(b"nobody", "nobody") == ("DocumentRefused", None, "forbidden")
-        assert ended(b"theirs", "theirs") == ("DocumentRefused", "team-a", "forbidden")
+        assert ended(b"theirs", "theirs") == ("DocumentRefused", None, "forbidden")
         assert ended(b"option", "option") == ("DocumentRefused", "acme", "invalid_request")
         assert ended(b"zero", "zero") == ("DocumentRefused", "acme", "document_empty")
         assert ended(b"null", "null") == ("DocumentRefused", "acme", "document_empty")

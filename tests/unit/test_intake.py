@@ -120,6 +120,12 @@ class TestAccepted:
         assert await desk.blobs.read(job.source) == content
         assert job.media_type == "text/csv"
 
+    async def test_a_blob_that_its_producer_has_put_as_a_file(self, desk: IntakeDesk) -> None:
+        folder = desk.desk.folder / "blobs" / "submitted"
+        folder.mkdir(parents=True)
+        (folder / "acme.a-1").write_bytes(TEXT)
+        assert isinstance(await desk.name(blob="submitted/acme/a-1"), DocumentAccepted)
+
     async def test_an_address_is_fetched(self, desk: IntakeDesk) -> None:
         desk.fetch.there["https://a.example/b"] = (TEXT, "text/csv; charset=utf-8")
         answer = await desk.name(url="https://a.example/b")
@@ -243,7 +249,7 @@ class TestRefused:
             ),
             (
                 {"pw-tenant": "team-a"},
-                "team-a",
+                None,
                 (
                     "documents.submitted may not speak for the tenant team-a: ask the operator "
                     "(PARSEWIRE_INTAKE)"
@@ -278,6 +284,18 @@ class TestRefused:
         assert isinstance(accepted, DocumentAccepted)
         refused = await desk.send(headers={"ce_id": "s-9", "pw-tenant": "globex"}, topic="theirs")
         assert isinstance(refused, DocumentRefused)
+
+    @pytest.mark.parametrize(
+        "headers", [{"ce_id": "s-9"}, {"ce_id": ""}, {"ce_id": "s-9", "pw-force": b"\xff"}]
+    )
+    async def test_no_refusal_speaks_for_a_tenant_that_its_topic_may_not_speak_for(
+        self, desk: IntakeDesk, headers: dict[str, str | bytes]
+    ) -> None:
+        """Whose ids are known could be told that their documents are refused."""
+        said = {"pw-tenant": "globex"} | headers
+        answer = await desk.send(headers=said, topic="theirs")
+        assert isinstance(answer, DocumentRefused)
+        assert answer.tenant is None
 
     @pytest.mark.parametrize(
         "key",
@@ -325,6 +343,14 @@ class TestRefused:
         assert answer.code == code
         assert message in answer.message
         assert (desk.files(), await desk.jobs()) == (["submitted/acme.a-1"], 0)
+
+    async def test_a_blob_that_is_no_file(self, desk: IntakeDesk) -> None:
+        """Trouble that the producer has made does not hold up everybody's documents."""
+        (desk.desk.folder / "blobs" / "submitted" / "acme.a-1").mkdir(parents=True)
+        answer = await desk.name(blob="submitted/acme/a-1")
+        assert answer == DocumentRefused(
+            "s-1", "acme", "source_not_found", "submitted/acme/a-1 cannot be read: Is a directory"
+        )
 
     @pytest.mark.parametrize("code", [Code.URL_REDIRECTED, Code.SOURCE_MISMATCH, Code.URL_TOO_SLOW])
     async def test_an_address_that_gives_nothing(self, desk: IntakeDesk, code: Code) -> None:
