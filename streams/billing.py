@@ -93,10 +93,12 @@ class Billing:
         if found is None:
             return
         line, account = found
-        if parser in self._unmetered:
-            micro_usd = await _own_price(tx, line, account)
-        else:
+        if parser not in self._unmetered:
             micro_usd = self._amount(account, outcome, credits_billed)
+        elif await _is_paid(tx, line):
+            outcome, credits_billed, micro_usd = "unbilled", None, 0
+        else:
+            micro_usd = account.estimate
         await _book(tx, line, account, _Bill(outcome, credits_billed, micro_usd))
 
     async def give_up(self, tx: Transaction, job_id: str, attempt: int) -> None:
@@ -177,14 +179,15 @@ def _given_up_id(job_id: str, attempt: int) -> str:
     return derived_id("cost", "given up", job_id, attempt)
 
 
-async def _own_price(tx: Transaction, line: Row, account: _Account) -> int:
-    """Give what was held, unless another name of the same attempt's job has cost it already."""
+async def _is_paid(tx: Transaction, line: Row) -> bool:
+    """Tell whether another name of the same attempt's job has cost what was held already."""
     named = (line["parser"], line["attempt"])
-    for other in await tx.all("vendor.of_job", job_id=line["job_id"]):
-        another = other["vendor_job_id"] != line["vendor_job_id"]
-        if another and (other["parser"], other["attempt"]) == named and other["micro_usd"]:
-            return 0
-    return account.estimate
+    return any(
+        (other["parser"], other["attempt"]) == named
+        and other["outcome"] in ("billed", "never_told")
+        for other in await tx.all("vendor.of_job", job_id=line["job_id"])
+        if other["vendor_job_id"] != line["vendor_job_id"]
+    )
 
 
 async def _vendor_job(

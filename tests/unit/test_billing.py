@@ -15,7 +15,7 @@ from streams.cost_audit import audit_costs
 from streams.reservation_sweep import ReservationSweep
 from streams.tables.base import Transaction
 from tests.harness import NOW, Desk, claim, open_desk, queue
-from tests.money_desk import BILLING, fold_costs, held, hold, spend_of, spent
+from tests.money_desk import BILLING, costs_of_day, fold_costs, held, hold, spend_of, spent
 
 DAY_MS = 86_400_000
 
@@ -160,6 +160,7 @@ async def test_a_parser_without_bills_costs_what_was_held_once(desk: Desk) -> No
     await book("c2")
     await fold_costs(desk)
     assert (await held(desk), await spent(desk)) == (0, 9_000)
+    assert [row["spent_pages"] for row in await costs_of_day(desk)] == [10]
 
 
 async def test_each_attempt_at_a_parser_without_bills_costs_what_was_held(desk: Desk) -> None:

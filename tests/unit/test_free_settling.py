@@ -55,4 +55,4 @@ async def test_one_that_is_waited_for_is_left_alone(tmp_path: Path) -> None:
         await fold_events(desk, ev.CancelRequested(job.id, "acme", 1))
         desk.clock.pass_ms(30_000)
         await settle_of(desk).tick()
-        assert await rows_of(desk, job.id) == [("v-1", "billed", 0.0), ("v-2", "billed", 0.0)]
+        assert await rows_of(desk, job.id) == [("v-1", "unbilled", None), ("v-2", "billed", 0.0)]
