@@ -5,17 +5,17 @@ the bus: one, so that the order of what is kept is the order in which it was mad
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import faust
 import structlog
-from faust.transport.drivers import aiokafka as driver
 
 from schemas.codec import CodecError, decode
 from schemas.topics import COSTS_EVENTS, METRICS_EVENTS
+from services.usage_consumer import UsageTransport
 from streams.metrics import Recorder
 from streams.usage import Place, Usage
 from streams.usage_metrics import USAGE_EVENTS
@@ -54,28 +54,6 @@ class UsageStoppedError(Exception):
     """Faust has ended by itself, or lost what it had to keep: only a new process goes on."""
 
 
-class _Consumer(driver.Consumer):
-    """Commits no event whose windows are not kept.
-
-    Faust itself commits past changelog records that are still on their way, or were refused.
-    """
-
-    transport: "_Transport"
-
-    async def _commit_offsets(self, offsets: Mapping[Any, int], *rest: Any, **more: Any) -> bool:
-        await self.transport.before_commit()
-        return bool(await super()._commit_offsets(offsets, *rest, **more))
-
-    def committed(self, partition: Any) -> int:
-        """Tell the offset from which the group goes on."""
-        return self._committed_offset[partition] or 0
-
-
-class _Transport(driver.Transport):
-    Consumer = _Consumer
-    before_commit: Callable[[], Any]
-
-
 class UsageApp:
     """Counts what comes, and keeps it; `usage` is whole again once `recovered` is set."""
 
@@ -88,7 +66,7 @@ class UsageApp:
         self._keeping = asyncio.Lock()
         self._positions: dict[tuple[str, int], int] = {}
         self._app = _build(places)
-        transport = _Transport(self._app.conf.broker_consumer, self._app)
+        transport = UsageTransport(self._app.conf.broker_consumer, self._app)
         transport.before_commit = self.keep
         self._app.transport = transport
         topic = self._app.topic(
