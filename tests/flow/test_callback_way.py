@@ -169,8 +169,9 @@ async def test_a_result_faster_than_the_answer_to_our_call_stays(
         service.silent.set()
 
         async def both_settled() -> bool:
-            rows = fleet.sql("SELECT outcome, credits FROM vendor_jobs")
-            return rows == [("billed", 0.0)] * 2 and await settled(fleet)
+            rows = fleet.sql("SELECT outcome, credits FROM vendor_jobs ORDER BY outcome")
+            once = [("billed", 0.0), ("unbilled", None)]
+            return rows == once and await settled(fleet)
 
         await until(both_settled, "both names of the job settled", within_seconds=WAIT_SECONDS)
         assert (await client.result(job_id, ".txt")).content == b"# Early\n"
