@@ -151,8 +151,10 @@ class Runner:
         self._progress.waited()
 
     async def _handle(self, consumer: Consumer, batch: Batch) -> None:
+        # The stop may have come while these records did.
+        seconds = self._drain_seconds if self._stopping.is_set() else None
         try:
-            async with asyncio.timeout(None) as self._handling:
+            async with asyncio.timeout(seconds) as self._handling:
                 await self._ground.handle(batch)
         except TimeoutError:
             if not self._stopping.is_set():

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -134,6 +135,47 @@ async def test_work_that_outlasts_the_deadline_is_cut_off_and_comes_again(desk: 
     ground = Notes()
     async with running(desk, bus, ground):
         assert await ground.next() == 0
+
+
+class StoppingBus(MemoryBus):
+    """Stops a runner when records are there, and who waits for them has not yet gone on."""
+
+    runner: Runner
+
+    @asynccontextmanager
+    async def open_consumer(self, *about: Any, **more: Any) -> AsyncIterator[Any]:
+        async with super().open_consumer(*about, **more) as consumer:
+            fetch = consumer.fetch
+
+            async def stop_too(**wanted: Any) -> Batch:
+                found = await fetch(**wanted)
+                if found:
+                    asyncio.get_running_loop().call_soon(self.runner.stop)
+                return found
+
+            consumer.fetch = stop_too  # type: ignore[method-assign]  # with a stop at its end
+            yield consumer
+
+
+async def test_work_that_begins_as_the_stop_comes_is_cut_off_too(desk: Desk) -> None:
+    bus = StoppingBus(partitions=1)
+    await bus.ensure_topics([DOCUMENTS_UPLOADED])
+    bus.append(Outgoing(TOPIC, b"k", b"0", ()))
+    ground, ended = Notes(), asyncio.Event()
+
+    async def endless(batch: Batch) -> None:
+        assert batch
+        await asyncio.Event().wait()
+
+    async def drain(seconds: float) -> None:
+        assert seconds
+        ended.set()
+
+    ground.handle = endless  # type: ignore[method-assign]  # one that never ends
+    ground.drain = drain  # type: ignore[method-assign]  # one that tells
+    async with running(desk, bus, ground) as bus.runner:
+        await asyncio.wait_for(ended.wait(), 10)
+    assert bus.committed.get("notes", {}) == {}
 
 
 async def test_a_reactor_goes_on_where_its_group_left_off(desk: Desk) -> None:
