@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
@@ -15,13 +16,17 @@ LookUp = Callable[[str], Awaitable[Sequence[str]]]
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
-async def look_up(host: str) -> Sequence[str]:
-    """Ask the system for a host's addresses, each of them once."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(
-        host, None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_ADDRCONFIG
-    )
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+def look_up_in(threads: Executor) -> LookUp:
+    """Give what asks the system for a host's addresses, each of them once, in these threads.
+
+    A name server that does not answer holds a thread for half a minute: let it be nobody else's.
+    """
+
+    async def look_up(host: str) -> Sequence[str]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(threads, _addresses, host)
+
+    return look_up
 
 
 class PublicResolver(AbstractResolver):
@@ -31,7 +36,7 @@ class PublicResolver(AbstractResolver):
     leads elsewhere a moment later leads nowhere.
     """
 
-    def __init__(self, look_up: LookUp = look_up) -> None:
+    def __init__(self, look_up: LookUp) -> None:
         self._look_up = look_up
 
     async def resolve(
@@ -53,6 +58,13 @@ class PublicResolver(AbstractResolver):
 
     async def close(self) -> None:
         """Hold nothing, so close nothing."""
+
+
+def _addresses(host: str) -> Sequence[str]:
+    found = socket.getaddrinfo(
+        host, None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_ADDRCONFIG
+    )
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def _result(host: str, port: int, address: str) -> ResolveResult:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from schemas.errors import Code, PermanentError
 from streams.admission_rules import too_large_text
 from streams.backoff import Backoff
 from streams.fetch_hosts import Address, FetchHosts
-from streams.public_resolver import LookUp, PublicResolver, look_up
+from streams.public_resolver import LookUp, PublicResolver, look_up_in
 from streams.source_body import SourceBody
 from streams.source_fetch import Write
 
@@ -28,6 +29,7 @@ _HEADERS = {"User-Agent": "parsewire", "Accept": "*/*", "Accept-Encoding": "iden
 _LINE_BYTES = 8192
 _MOST_FIELDS = 100
 _BUFFER_BYTES = 64 * 1024
+_LOOK_UPS_AT_ONCE = 8
 _BASE_SECONDS = 0.5
 _CAP_SECONDS = 5.0
 _MAY_PASS = frozenset({408, 425, 429})
@@ -163,7 +165,7 @@ async def open_https_source_fetch(
     hosts: FetchHosts,
     limits: FetchLimits,
     *,
-    look_up: LookUp = look_up,
+    look_up: LookUp | None = None,
     tls: ssl.SSLContext | None = None,
     sockets: SocketFactoryType | None = None,
     chance: Callable[[], float] = random.random,
@@ -172,8 +174,9 @@ async def open_https_source_fetch(
 
     Whoever fetches bounds how many documents come at once.
     """
+    threads = ThreadPoolExecutor(_LOOK_UPS_AT_ONCE, thread_name_prefix="look-up")
     connector = TCPConnector(
-        resolver=PublicResolver(look_up),
+        resolver=PublicResolver(look_up or look_up_in(threads)),
         # What is looked up is what is connected to, every time.
         use_dns_cache=False,
         ssl=tls or ssl.create_default_context(),
@@ -196,7 +199,10 @@ async def open_https_source_fetch(
         max_field_size=_LINE_BYTES,
         max_headers=_MOST_FIELDS,
     ) as session:
-        yield HttpsSourceFetch(session, hosts, limits, chance)
+        try:
+            yield HttpsSourceFetch(session, hosts, limits, chance)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _refuse_unfit(address: Address, answer: ClientResponse) -> None:
