@@ -7,6 +7,7 @@ from msgspec import structs
 
 from schemas import codec
 from schemas.events import Event
+from schemas.ids import derived_id
 from schemas.topics import key_of, topic_of
 from streams.tables.base import OutboxRow, Transaction
 
@@ -38,8 +39,13 @@ async def put_events(tx: Transaction, events: Iterable[Event]) -> None:
 
 
 async def put_keyed(tx: Transaction, event: Event, raw_key: bytes | None) -> None:
-    """Write an event whose record has this key, any bytes; None: the key that its like have."""
+    """Write an event whose record has this key, any bytes; None: the key that its like have.
+
+    The same event may be on its way under several keys, each of them a row by an id of its own.
+    """
     row = structs.replace(_row(event), raw_key=raw_key)
+    if raw_key is not None:
+        row = structs.replace(row, event_id=derived_id(event.id, raw_key.hex()))
     if row.kept_until_seen:
         raise ValueError(f"nobody tells when an event of {row.topic} was seen under another key")
     await tx.run(

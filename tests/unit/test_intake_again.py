@@ -14,6 +14,7 @@ from schemas.submission_events import DocumentAccepted, DocumentRefused
 from streams.bus.base import Record
 from streams.intake import Intake
 from streams.janitor import Janitor
+from tests.harness import decode_row
 from tests.intake_desk import (
     NAMES_ONE,
     IntakeDesk,
@@ -68,7 +69,21 @@ class TestTheSameAnswer:
         first = await event_for(desk, desk.record())
         await desk.intake.handle(submitted_by(desk.record(key=b"other")))
         (row,) = [r for r in desk.desk.announced if r.topic == "documents.answered"]
-        assert (row.event_id, row.raw_key) == (first.id, b"other")
+        assert (decode_row(row).id, row.raw_key) == (first.id, b"other")
+
+    async def test_under_every_key_though_none_has_been_sent_yet(self, desk: IntakeDesk) -> None:
+        for key in (b"one", b"other", b"one", None, None):
+            await desk.intake.handle(submitted_by(desk.record(key=key)))
+        sent = await desk.desk.tables.write(
+            lambda tx: tx.all("outbox.take_due", takeover_ms=0, most=99)
+        )
+        assert sent == []
+        desk.desk.clock.pass_ms(5_000)
+        rows = await desk.desk.tables.write(
+            lambda tx: tx.all("outbox.take_due", takeover_ms=0, most=99)
+        )
+        keys = [row["raw_key"] for row in rows if row["topic"] == "documents.answered"]
+        assert sorted(keys, key=repr) == [None, b"one", b"other"]
 
     async def test_whatever_the_same_id_brings_later(self, desk: IntakeDesk) -> None:
         first = await event_for(desk, desk.record(b"one", {"pw-reference": "r-1"}))
