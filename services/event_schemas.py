@@ -24,6 +24,8 @@ _NOTES = {
 _ASIDE = frozenset({"title", "description"})
 """What a schema says to people alone: it may change."""
 
+_NULL = {"type": "null"}
+
 Schema = dict[str, Any]
 
 
@@ -71,7 +73,8 @@ def _object_breaks(prefix: str, old: Schema, new: Schema) -> list[str]:
 def _holds(old: Any, new: Any) -> bool:
     """Tell whether a field's new schema takes what the old one took, and little else."""
     if isinstance(old, dict) and isinstance(new, dict):
-        if {k: v for k, v in old.items() if k not in _ASIDE} in new.get("anyOf", ()):
+        bare, kinds = {k: v for k, v in old.items() if k not in _ASIDE}, new.get("anyOf", ())
+        if bare in kinds and all(kind in (bare, _NULL) for kind in kinds):
             return True
         aside = _ASIDE if "default" in old.keys() & new.keys() else _ASIDE | {"default"}
         keys = (old.keys() | new.keys()) - aside

@@ -264,6 +264,8 @@ BELOW, PAGES = ("part", PART), ("pages", int | None, None)
         ((NAME, CHOICE, BELOW), ["pages is gone"]),
         ((NAME, CHOICE, BELOW, ("pages", int | None)), ["pages is required, and was not"]),
         ((("name", int), CHOICE, BELOW, PAGES), ["name is another kind"]),
+        ((("name", str | int), CHOICE, BELOW, PAGES), ["name is another kind"]),
+        ((("name", str | int | None), CHOICE, BELOW, PAGES), ["name is another kind"]),
         ((NAME, CHOICE, BELOW, ("pages", int, 0)), ["pages is another kind"]),
         ((NAME, ("choice", typing.Literal["a"]), BELOW, PAGES), ["choice is another kind"]),
         (
@@ -282,6 +284,8 @@ BELOW, PAGES = ("part", PART), ("pages", int | None, None)
         "a field gone",
         "a default gone",
         "another type",
+        "another type too",
+        "another type or null",
         "no more null",
         "one choice less",
         "a required field below",
