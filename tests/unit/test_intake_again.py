@@ -1,6 +1,7 @@
 """The intake's records that come again: doubled, redelivered, after trouble at any step."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,14 @@ class TestTrouble:
         assert await raises(desk, record, desk.intake) is away
         assert (desk.files(), await desk.jobs()) == ([], 0)
 
+    async def test_of_a_disk_that_does_not_give_a_blob(self, desk: IntakeDesk) -> None:
+        await desk.blobs.put("submitted/acme/a", b"some text")
+        away = TransientError(Code.STORAGE_UNAVAILABLE, "the disk said: Input/output error")
+        away.__cause__ = OSError(errno.EIO, "Input/output error")
+        value = b'{"blob": "submitted/acme/a", "size_bytes": 9, "sha256": "%s"}' % (b"0" * 64)
+        broken = desk.new_intake(blobs=failing(desk.blobs, open_local=_raise(away)))
+        assert await raises(desk, desk.record(value, dict(NAMES_ONE)), broken) is away
+
     async def test_of_removing_what_was_taken(self, desk: IntakeDesk) -> None:
         await desk.blobs.put("submitted/acme/a", b"some text")
         broken = desk.new_intake(blobs=failing(desk.blobs, delete=_fail(DISK_FULL)))
@@ -260,6 +269,13 @@ class TestTrouble:
             with pytest.raises(asyncio.CancelledError):
                 await handling
         assert (desk.answers(), desk.files(), await desk.jobs()) == ([], [], 0)
+
+
+def _raise(error: Exception) -> Any:
+    def work(*_: Any) -> None:
+        raise error
+
+    return work
 
 
 def _fail(error: Exception) -> Callable[..., Any]:
