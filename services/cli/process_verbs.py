@@ -66,8 +66,14 @@ def windows(parent: Parent = None, name: Name = "windows") -> None:
     # Faust is heavy, and no other process has a use for it.
     from services.windows import run_windows  # noqa: PLC0415
 
-    # The thread of Faust's consumer may wait for its broker for a minute, with nothing to keep.
-    os._exit(_code_of(run_windows, parent, name))
+    async def run_and_leave(settings: Settings) -> int:
+        code = await _say_trouble(run_windows(settings))
+        sys.stderr.flush()
+        # Faust's tasks and its consumer's thread may wait for their broker for a minute, cancelled
+        # or not, with nothing to keep.
+        os._exit(code)
+
+    _code_of(run_and_leave, parent, name)
 
 
 def _run(
