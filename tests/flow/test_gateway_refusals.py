@@ -19,12 +19,17 @@ async def desk(tmp_path: Path) -> AsyncIterator[GatewayDesk]:
         yield opened
 
 
+def packed(content: bytes) -> bytes:
+    """Pack it without the time of day, which would give a test another name each second."""
+    return gzip.compress(content, mtime=0)
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("content", "headers", "status", "code"),
         [
             (b"", {}, 422, "document_empty"),
-            (gzip.compress(b""), {"Content-Encoding": "gzip"}, 422, "document_empty"),
+            (packed(b""), {"Content-Encoding": "gzip"}, 422, "document_empty"),
             (b"\xff\xfea\x00", {}, 422, "document_not_utf8"),
             (b"\x89PNG\r\n\x1a\n..", {}, 415, "unsupported_media_type"),
             (b"text", {"Content-Type": "image/png"}, 415, "unsupported_media_type"),
@@ -40,12 +45,12 @@ class TestRefused:
             (b"text", {"Content-Encoding": "gzip"}, 400, "invalid_request"),
             (b"text", {"Content-Encoding": "deflate"}, 400, "invalid_request"),
             (
-                gzip.compress(b"text" * 99)[:-9],
+                packed(b"text" * 99)[:-9],
                 {"Content-Encoding": "gzip"},
                 400,
                 "invalid_request",
             ),
-            (gzip.compress(b"text")[:-1], {"Content-Encoding": "gzip"}, 400, "invalid_request"),
+            (packed(b"text")[:-1], {"Content-Encoding": "gzip"}, 400, "invalid_request"),
             (zlib.compress(b"text")[:-1], {"Content-Encoding": "deflate"}, 400, "invalid_request"),
             (
                 zlib.compress(b"text") + b"x",
@@ -53,7 +58,7 @@ class TestRefused:
                 400,
                 "invalid_request",
             ),
-            (gzip.compress(b"a") * 1025, {"Content-Encoding": "gzip"}, 400, "invalid_request"),
+            (packed(b"a") * 1025, {"Content-Encoding": "gzip"}, 400, "invalid_request"),
             (b"text", {"Content-Disposition": "attachment; filename"}, 400, "invalid_request"),
             (b"text", {"Content-Disposition": "a" * 5000}, 400, "invalid_request"),
             (b"text", {"Expect": "200-ok"}, 417, "invalid_request"),
