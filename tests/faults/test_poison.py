@@ -49,6 +49,7 @@ async def test_garbage_becomes_dead_letters_and_the_rest_goes_on(
         for topic in ("documents.uploaded", "jobs.events"):
             await write_records(kafka_bootstrap, topic_prefix + topic, garbage)
         # An event of ours in the wrong topic is no less poison.
+        await fleet.outbox_empty(within_seconds=10)
         moved = (await read_topic(kafka_bootstrap, f"{topic_prefix}jobs.moved"))[0]
         stray: list[Raw] = [(moved.key.encode(), moved.value, moved.raw_headers)]
         await write_records(kafka_bootstrap, f"{topic_prefix}jobs.events", stray)
