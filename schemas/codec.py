@@ -14,7 +14,7 @@ import orjson
 
 from schemas.errors import Code, PermanentError
 from schemas.events import Body, Event, WebhookReceived
-from schemas.webhook_record import from_record, to_record
+from schemas.webhook_record import from_record, to_headers
 
 TYPE_PREFIX = "com.parsewire."
 CONTENT_TYPE = "application/json"
@@ -43,13 +43,18 @@ def encode(event: Event) -> tuple[bytes, Headers]:
     """
     body = event.body
     if isinstance(body, WebhookReceived):
-        value, own = to_record(body)
-        content_type = b"application/octet-stream"
-        for name, given in body.headers:
-            if name == "content-type":
-                content_type = given
-        attributes = _raw(_attributes(event))
-        return value, (*attributes, ("content-type", content_type), *own, *_raw(_trace(event)))
+        version, source, kind = _fixed_of_webhooks(event.source)
+        headers = [
+            version,
+            ("ce_id", event.id.encode()),
+            source,
+            kind,
+            ("ce_time", _time_text(event.time, event.time.tzinfo).encode()),
+            *to_headers(body),
+        ]
+        if event.traceparent is not None:
+            headers.append(("traceparent", event.traceparent.encode()))
+        return body.content, tuple(headers)
     value, texts = encode_text(event)
     return value, _raw(texts)
 
@@ -108,6 +113,17 @@ def _attributes(event: Event) -> TextHeaders:
 
 def _trace(event: Event) -> TextHeaders:
     return () if event.traceparent is None else (("traceparent", event.traceparent),)
+
+
+@lru_cache(maxsize=16)
+def _fixed_of_webhooks(source: str) -> Headers:
+    """Write what all webhooks of a process have in common."""
+    fixed = (
+        ("ce_specversion", "1.0"),
+        ("ce_source", source),
+        ("ce_type", _TYPES[WebhookReceived]),
+    )
+    return _raw(fixed)
 
 
 def _raw(headers: TextHeaders) -> Headers:

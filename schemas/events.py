@@ -7,6 +7,8 @@ only ever added, with a default; a reader ignores those that it does not know.
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from schemas.alert_events import BudgetThresholdCrossed, SpendRateUnusual
 from schemas.cost_events import CostCorrected, CostReleased, CostReserved, CostSettled
 from schemas.fields import Aware, Count, Languages, Positive, Prompt, Seconds, Sha256, TargetPages
@@ -232,8 +234,7 @@ Body = (
 """Everything that a topic may carry."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """A body with its CloudEvents attributes."""
 
     id: str

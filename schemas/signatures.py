@@ -19,6 +19,7 @@ _ENCODE: dict[str, Callable[[bytes], bytes]] = {
 }
 _TIMESTAMP = re.compile(rb"[0-9]{1,12}")
 _MOST_SIGNATURES = 16
+_BODY_ALONE = "{body}"
 
 
 class Refusal(StrEnum):
@@ -40,23 +41,20 @@ def verify(
     The signature must be written exactly as the scheme writes it: hex in its case, no blanks.
     """
     header = _single(headers, scheme.header_key)
-    if not isinstance(header, bytes):
+    if isinstance(header, Refusal):
         return header
     items = header.split(scheme.separator.encode()) if scheme.separator else [header]
     if len(items) > _MOST_SIGNATURES:
         return Refusal.MALFORMED
     content = body
-    if scheme.template != "{body}":
+    if scheme.template != _BODY_ALONE:
         filled = _signed(scheme, headers, items, body, unix_seconds)
         if isinstance(filled, Refusal):
             return filled
         content = filled
-    given = [
-        item[len(prefix) :]
-        for item in items
-        for prefix in scheme.prefix_bytes
-        if item.startswith(prefix)
-    ]
+    given = []
+    for prefix in scheme.prefix_bytes:
+        given += [item.removeprefix(prefix) for item in items if item.startswith(prefix)]
     return _signer(scheme, keys, content, given)
 
 
@@ -114,10 +112,13 @@ def _signer(
 
 def _single(headers: Headers, name: str) -> bytes | Refusal:
     """Give a header's value, its name in lower case; of two nobody can say which was meant."""
-    values = [value for given, value in headers if given == name]
-    if not values:
-        return Refusal.NO_SIGNATURE
-    return values[0] if len(values) == 1 else Refusal.MALFORMED
+    found: bytes | Refusal = Refusal.NO_SIGNATURE
+    for given, value in headers:
+        if given == name:
+            if found is not Refusal.NO_SIGNATURE:
+                return Refusal.MALFORMED
+            found = value
+    return found
 
 
 def _timestamp(scheme: Scheme, headers: Headers, items: Sequence[bytes]) -> bytes | None:
@@ -134,7 +135,7 @@ def _timestamp(scheme: Scheme, headers: Headers, items: Sequence[bytes]) -> byte
 
 
 def _filled(template: str, values: dict[str, bytes]) -> bytes:
-    if template == "{body}":
+    if template == _BODY_ALONE:
         return values["body"]
     return b"".join(
         literal + (values[field] if field else b"") for literal, field in parts_of(template)

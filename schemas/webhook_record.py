@@ -9,18 +9,24 @@ from schemas.events import BlobRef, WebhookReceived
 Headers = tuple[tuple[str, bytes], ...]
 
 _WEBHOOK, _SUBJECT, _BLOB, _HTTP = "pw-webhook", "ce_subject", "pw-blob", "http-"
+_CONTENT_TYPE = "content-type"
+_UNSAID_TYPE = b"application/octet-stream"
 
 
-def to_record(body: WebhookReceived) -> tuple[bytes, Headers]:
-    """Give the record's value and the headers that are the webhook's own."""
-    headers: Headers = (
+def to_headers(body: WebhookReceived) -> list[tuple[str, bytes]]:
+    """Give the headers of the record that are the webhook's own."""
+    headers = [
+        (_CONTENT_TYPE, _UNSAID_TYPE),
         (_WEBHOOK, body.webhook.encode()),
         (_SUBJECT, body.subject.encode()),
-        *[(_HTTP + name, raw) for name, raw in body.headers],
-    )
+    ]
+    for name, raw in body.headers:
+        if name == _CONTENT_TYPE:
+            headers[0] = (_CONTENT_TYPE, raw)
+        headers.append((_HTTP + name, raw))
     if body.blob is not None:
-        headers += ((_BLOB, msgspec.json.encode(body.blob)),)
-    return body.content, headers
+        headers.append((_BLOB, msgspec.json.encode(body.blob)))
+    return headers
 
 
 def from_record(value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> WebhookReceived:

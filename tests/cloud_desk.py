@@ -21,6 +21,7 @@ from services.defaults import defaults_of
 from services.gateway.app import build_app
 from services.gateway.parts import WebhookRules
 from services.gateway.serve import _parts
+from services.gateway.short_ways import open_short_ways
 from services.money_settings import read_money
 from services.process import open_relayed
 from services.roles import _ALWAYS_AT_WORK, _ground
@@ -140,8 +141,10 @@ async def open_cloud_desk(folder: Path, behaviour: Behaviour) -> AsyncIterator[C
         await bus.ensure_topics(TOPICS)
         settings = settings_for(folder, cloud, "")
         rules = WebhookRules(load_sources(settings), 1e6, settings.max_webhook_bytes)
-        server = TestServer(build_app(_parts(settings, tables, bus, bus, rules, recorder)))
+        app = build_app(_parts(settings, tables, bus, bus, rules, recorder))
+        server = TestServer(app)
         await server.start_server()
+        open_short_ways(server.runner, app)
         stack.push_async_callback(server.close)
         settings = settings_for(folder, cloud, str(server.make_url("")))
         desk = CloudDesk(cloud, tables, clock, settings)

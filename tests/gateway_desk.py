@@ -18,6 +18,7 @@ from schemas.job import Job
 from schemas.result_link import LinkKeys
 from services.gateway.app import build_app
 from services.gateway.parts import Check, Limits, Parts, WebhookRules
+from services.gateway.short_ways import open_short_ways
 from services.keys import create_key, find_key
 from services.result_links import ResultLinks
 from streams import results
@@ -182,8 +183,10 @@ async def open_gateway(
             "find_key": partial(find_key, tables),
             "checks": checks or {},
         }
-        server = TestServer(build_app(Parts(**(values | changes))))
+        app = build_app(Parts(**(values | changes)))
+        server = TestServer(app)
         await server.start_server()
+        open_short_ways(server.runner, app)
         jar = aiohttp.DummyCookieJar()
         async with aiohttp.ClientSession(cookie_jar=jar) as session:
             desk = GatewayDesk(server, session, tables, store, recorder.registry)

@@ -15,6 +15,7 @@ from services.gateway.parts import PARTS, Parts
 from services.gateway.result_route import show_result
 from services.gateway.server_log import server_log
 from services.gateway.service_routes import show_services
+from services.gateway.short_ways import SHORT_WAYS
 from services.gateway.uploads import PLACES, Places, upload
 from services.gateway.webhooks import Webhooks
 from services.result_links import PATH as RESULTS
@@ -95,8 +96,9 @@ OPEN_ROUTES: tuple[tuple[str, str, Handler], ...] = (
 
 def build_app(parts: Parts) -> web.Application:
     """Build the application from its parts."""
+    observer = Observer(parts.recorder)
     app = web.Application(
-        middlewares=[Observer(parts.recorder).middleware()],
+        middlewares=[observer.middleware()],
         handler_args=_HANDLER_ARGS,
     )
     app[PARTS] = parts
@@ -118,9 +120,15 @@ def build_app(parts: Parts) -> web.Application:
             resource.add_route(method, guarded, expect_handler=expect_nothing)
         path = resource.canonical.replace("{suffix}", "[.md|.txt|.json]")
         endpoints[f"{route.method} {path}"] = route.meaning
+    short_ways = {}
     for name, handler in webhooks.handlers().items():
-        app.router.add_post(f"{API}/webhooks/{name}", handler, expect_handler=expect_nothing)
-    endpoints[f"POST {API}/webhooks/{{source}}"] = "Take a vendor's signed webhook."
+        path = f"{API}/webhooks/{name}"
+        app.router.add_post(path, handler, expect_handler=expect_nothing)
+        short_ways[path] = observer.around(handler, path)
+    app[SHORT_WAYS] = short_ways
+    unknown = f"{API}/webhooks/{{source}}"
+    app.router.add_post(unknown, webhooks.refuse_unknown, expect_handler=expect_nothing)
+    endpoints[f"POST {unknown}"] = "Take a vendor's signed webhook."
     index = probes.index_of({"GET /": "This map.", **endpoints})
     app.router.add_get("/", index, expect_handler=expect_nothing)
     app.router.register_resource(OddExpectations())

@@ -1,6 +1,7 @@
 """The middleware: traces, counts and times each request, and turns errors into problems."""
 
 import time
+from collections.abc import Awaitable
 
 import structlog
 from aiohttp import web
@@ -33,25 +34,42 @@ class Observer:
     def middleware(self) -> Middleware:
         """Give the function that aiohttp calls around each handler."""
 
+        # No coroutine of its own: each one around a handler is paid for with every request.
         @web.middleware
-        async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return await self._observe(request, handler)
+        def observe(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
+            return self._observe(request, handler, _route_of(request))
 
         return observe
 
-    async def _observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    def around(self, handler: Handler, route: str) -> Handler:
+        """Do for a handler that no application calls what the middleware does for the others."""
+
+        def observed(request: web.Request) -> Awaitable[web.StreamResponse]:
+            return self._observe(request, handler, route)
+
+        return observed
+
+    async def _observe(
+        self, request: web.Request, handler: Handler, route: str
+    ) -> web.StreamResponse:
         started = time.perf_counter()
         traceparent = child_of(request.headers.get("traceparent"))
         request[TRACEPARENT] = traceparent
         structlog.contextvars.bind_contextvars(trace=trace_id(traceparent))
         self._in_progress += 1
         try:
-            response = await _answered(request, handler)
+            response = await handler(request)
+        except (ParsewireError, web.HTTPException, DisconnectedError) as error:
+            response = _answer_to(error, request, route)
+        except Exception:
+            support_id = problems.new_support_id()
+            log.exception("request_failed", support_id=support_id, route=route)
+            response = _last_unless_read(request, problems.of_defect(support_id))
         finally:
             self._in_progress -= 1
         response.headers["traceparent"] = traceparent
         method = request.method if request.method in _METHODS else "other"
-        key = (method, _route_of(request), response.status)
+        key = (method, route, response.status)
         requests, seconds = self._series.get(key) or self._series_of(*key)
         seconds.observe(time.perf_counter() - started)
         requests.add()
@@ -68,45 +86,43 @@ class Observer:
         return found
 
 
-async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    support_id = ""
-    try:
-        return await handler(request)
-    except DisconnectedError:
-        log.info("client_gone", route=_route_of(request))
-        return web.Response(status=_CLIENT_GONE)
-    except ParsewireError as error:
-        support_id = problems.new_support_id()
-        response = problems.of_error(error, support_id)
-        _log(request, response.status, support_id, error.code.value, error.message)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        support_id = problems.new_support_id()
-        response = problems.of_http(error, request.path, support_id)
-        _log(request, response.status, support_id, "http", error.reason)
-    except Exception:
-        support_id = problems.new_support_id()
-        log.exception("request_failed", support_id=support_id, route=_route_of(request))
-        response = problems.of_defect(support_id)
+def _answer_to(
+    error: ParsewireError | web.HTTPException | DisconnectedError, request: web.Request, route: str
+) -> web.StreamResponse:
+    """Make the answer to what a handler raised; raise it again where it is one by itself."""
+    support_id = problems.new_support_id()
+    match error:
+        case DisconnectedError():
+            log.info("client_gone", route=route)
+            return web.Response(status=_CLIENT_GONE)
+        case ParsewireError():
+            response = problems.of_error(error, support_id)
+            code, reason = error.code.value, error.message
+        case web.HTTPException():
+            if error.status < 400:
+                raise error
+            response = problems.of_http(error, request.path, support_id)
+            code, reason = "http", error.reason
+    write = log.error if response.status >= 500 else log.info
+    write(
+        "request_refused",
+        status=response.status,
+        code=code,
+        reason=reason,
+        support_id=support_id,
+        method=request.method,
+        route=route,
+    )
+    return _last_unless_read(request, response)
+
+
+def _last_unless_read(request: web.Request, response: web.Response) -> web.Response:
+    """Let a refusal before the body's end be the last answer on its connection."""
     if not request.content.is_eof():
         # The rest of the body is read and dropped for a moment, so that the sender sees the
         # answer and no reset; a connection with half a body on it serves nobody else.
         response.force_close()
     return response
-
-
-def _log(request: web.Request, status: int, support_id: str, code: str, reason: str) -> None:
-    write = log.error if status >= 500 else log.info
-    write(
-        "request_refused",
-        status=status,
-        code=code,
-        reason=reason,
-        support_id=support_id,
-        method=request.method,
-        route=_route_of(request),
-    )
 
 
 def _route_of(request: web.Request) -> str:

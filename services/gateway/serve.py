@@ -17,6 +17,7 @@ from services.config import Settings
 from services.defaults import defaults_of
 from services.gateway.app import build_app
 from services.gateway.parts import Limits, Parts, WebhookRules
+from services.gateway.short_ways import open_short_ways
 from services.keys import find_key
 from services.process import EXIT_START_ANEW, collect_seldom, open_relayed, stop_on_signals
 from services.result_links import result_links
@@ -121,6 +122,7 @@ async def _check_tables(tables: Tables) -> None:
 async def _served(settings: Settings, app: web.Application) -> AsyncIterator[None]:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=settings.drain_seconds)
     await runner.setup()
+    open_short_ways(runner, app)
     try:
         site = web.TCPSite(runner, settings.gateway_host, settings.gateway_port, backlog=_BACKLOG)
         await site.start()

@@ -16,36 +16,15 @@ _RETRY_AFTER_SECONDS = 1
 
 
 class Room:
-    """How many bodies, and bytes of large ones, are held at once by those not yet answered."""
+    """How many more bodies, and bytes of large ones, may be held by those not yet answered."""
 
     def __init__(self, most_bodies: int, most_bytes: int) -> None:
-        self._bodies = most_bodies
-        self._bytes = most_bytes
-
-    def place(self) -> "Place":
-        """Give a place for one body, held within its `with`."""
-        return Place(self)
-
-    def enter(self) -> None:
-        """Count one body; raise RefusedError(OVERLOADED) where there are too many."""
-        if self._bodies == 0:
-            raise _overloaded()
-        self._bodies -= 1
-
-    def leave(self, taken: int) -> None:
-        """Count one body less, and give back its bytes."""
-        self._bodies += 1
-        self._bytes += taken
-
-    def take(self, size: int) -> None:
-        """Take bytes; raise RefusedError(OVERLOADED) where there are not so many left."""
-        if size > self._bytes:
-            raise _overloaded()
-        self._bytes -= size
+        self.bodies = most_bodies
+        self.bytes = most_bytes
 
 
 class Place:
-    """One body's share of the room."""
+    """One body's share of the room; raise RefusedError(OVERLOADED) where there is none left."""
 
     __slots__ = ("_room", "_taken")
 
@@ -54,17 +33,22 @@ class Place:
         self._taken = 0
 
     def __enter__(self) -> Self:
-        self._room.enter()
+        if self._room.bodies == 0:
+            raise _overloaded()
+        self._room.bodies -= 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._room.leave(self._taken)
+        self._room.bodies += 1
+        self._room.bytes += self._taken
 
     def grow(self, size: int) -> None:
-        """Take what a body of `size` bytes needs and has not got; raises as `Room.take` does."""
+        """Take what a body of `size` bytes needs and has not got."""
         more = size - _SMALL_BYTES - self._taken
         if more > 0:
-            self._room.take(more)
+            if more > self._room.bytes:
+                raise _overloaded()
+            self._room.bytes -= more
             self._taken += more
 
 

@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler
 
 from schemas import codec
 from schemas.errors import Code, ParsewireError, PermanentError
-from schemas.events import BlobRef, Event, WebhookReceived
+from schemas.events import Event, WebhookReceived
 from schemas.http import WebhookBody
 from schemas.signatures import Headers, Refusal
 from schemas.topics import WEBHOOKS_RECEIVED
@@ -23,7 +23,7 @@ from services.gateway.answers import answer
 from services.gateway.parts import TRACEPARENT, Parts
 from services.gateway.problems import DisconnectedError, RefusedError
 from services.gateway.quick_answer import QuickAnswer
-from services.gateway.webhook_body import Room, check_coding, read_raw, webhook_limits
+from services.gateway.webhook_body import Place, Room, check_coding, read_raw, webhook_limits
 from services.gateway.webhook_health import Tally, show_all
 from streams.blobs.base import webhook_key
 from streams.bus.base import Outgoing
@@ -54,12 +54,8 @@ class Webhooks:
         self._tallies = {name: Tally() for name in hooks.sources}
 
     def handlers(self) -> dict[str, Handler]:
-        """Give each source's handler by the last part of its path, and one for every other name.
-
-        A path of its own is found at once; a pattern is tried only where there is none.
-        """
-        named = {name: self._handler(source) for name, source in self._sources.items()}
-        return {**named, "{source}": self._refuse_unknown}
+        """Give each source's handler by the last part of its path."""
+        return {name: self._handler(source) for name, source in self._sources.items()}
 
     async def show_health(self, _request: web.Request) -> web.Response:
         """Tell how each source is configured, and what it was sent since the start."""
@@ -91,7 +87,8 @@ class Webhooks:
 
         return receive
 
-    async def _refuse_unknown(self, request: web.Request) -> web.Response:
+    async def refuse_unknown(self, request: web.Request) -> web.Response:
+        """Answer for every name that is no source's."""
         wait_seconds = self._addresses.take(request.remote)
         unknown = RefusedError(Code.NOT_FOUND, "there is no such webhook source")
         error = _too_many(wait_seconds) if wait_seconds else unknown
@@ -104,7 +101,7 @@ class Webhooks:
         if not source.takes(request.headers.get("Content-Type", "")):
             raise _wrong_type(source)
         check_coding(request)
-        with self._room.place() as place:
+        with Place(self._room) as place:
             content = await read_raw(request, self._limits, place, self._most_bytes)
             headers = source.kept(request.raw_headers)
             now = self._clock()
@@ -117,25 +114,23 @@ class Webhooks:
                 raise _unauthorized()
             event_id, subject = judged
             received = WebhookReceived(source.name, subject, headers, content)
-            await self._publish(event_id, received, request[TRACEPARENT])
+            traceparent = request[TRACEPARENT]
+            try:
+                await self._parts.producer.send(self._record(event_id, received, traceparent))
+            except PermanentError as error:
+                if error.code is not Code.RECORD_TOO_LARGE:
+                    raise
+                # What no record can hold goes to a blob, and the record says which.
+                blob = await self._parts.blobs.put(webhook_key(event_id), content)
+                named = WebhookReceived(source.name, subject, headers, b"", blob)
+                await self._parts.producer.send(self._record(event_id, named, traceparent))
         return event_id
 
-    async def _publish(self, event_id: str, received: WebhookReceived, traceparent: str) -> None:
-        """Send it; one that no record can hold goes to a blob, and the record says which."""
-        try:
-            await self._send(event_id, received, traceparent)
-        except PermanentError as error:
-            if error.code is not Code.RECORD_TOO_LARGE:
-                raise
-            blob = await self._parts.blobs.put(webhook_key(event_id), received.content)
-            await self._send(event_id, _by_reference(received, blob), traceparent)
-
-    async def _send(self, event_id: str, received: WebhookReceived, traceparent: str) -> None:
+    def _record(self, event_id: str, received: WebhookReceived, traceparent: str) -> Outgoing:
         moment = _moment(int(self._clock() * 1000))
         event = Event(event_id, self._parts.webhooks.event_source, moment, received, traceparent)
         value, headers = codec.encode(event)
-        key = received.subject.encode()
-        await self._parts.producer.send(Outgoing(WEBHOOKS_RECEIVED.name, key, value, headers))
+        return Outgoing(WEBHOOKS_RECEIVED.name, received.subject.encode(), value, headers)
 
 
 @lru_cache(16)
@@ -152,10 +147,6 @@ def _judged(
     if isinstance(credential, Refusal):
         return credential
     return source.event_of(credential.scheme, headers, content)
-
-
-def _by_reference(received: WebhookReceived, blob: BlobRef) -> WebhookReceived:
-    return WebhookReceived(received.webhook, received.subject, received.headers, b"", blob)
 
 
 def _too_many(wait_seconds: float) -> RefusedError:

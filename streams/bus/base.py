@@ -5,6 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from schemas.codec import Headers
 from schemas.topics import Topic
 
@@ -29,9 +31,11 @@ class Record:
     timestamp_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A record to send; `topic` without the deployment's prefix."""
+class Outgoing(msgspec.Struct, frozen=True):
+    """A record to send; `topic` without the deployment's prefix.
+
+    No dataclass: one is made for each event that leaves, and a frozen one takes four times as long.
+    """
 
     topic: str
     key: bytes | None

@@ -49,16 +49,15 @@ class Lane:
         self._waiting: dict[Outcome, Outgoing] = {}
         self.running: asyncio.Task[None] | None = None
 
-    async def send(self, record: Outgoing, outcome: Outcome) -> BaseException | None:
-        """Send the record with the next batch, and give its outcome, settled by either side."""
+    def add(self, record: Outgoing, outcome: Outcome) -> None:
+        """Send the record with the next batch; its outcome is settled then, or from outside."""
         self._waiting[outcome] = record
         if self.running is None:
             self.running = asyncio.create_task(self._run())
-        try:
-            return await outcome
-        finally:
-            # One that was settled from outside would hold its bytes until a broker comes back.
-            self._waiting.pop(outcome, None)
+
+    def forget(self, outcome: Outcome) -> None:
+        """Hold the record no longer: what is not on its way yet is not sent."""
+        self._waiting.pop(outcome, None)
 
     async def _run(self) -> None:
         try:

@@ -114,7 +114,12 @@ class KafkaProducer:
                 lane = self._lane_of(record) or await self._first_lane_of(record, deadline)
                 outcome: Outcome = self._loop.create_future()
                 self._deadlines.watch(outcome, deadline)
-                failure = await lane.send(record, outcome)
+                lane.add(record, outcome)
+                try:
+                    failure = await outcome
+                finally:
+                    # One settled from outside would hold its bytes until a broker comes back.
+                    lane.forget(outcome)
             finally:
                 self._budget.give(size)
         except (TimeoutError, KafkaError, OSError) as error:

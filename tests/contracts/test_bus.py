@@ -9,6 +9,7 @@ from typing import Any
 
 import confluent_kafka
 import pytest
+from msgspec import structs
 
 from schemas.errors import Code, PermanentError, TransientError
 from schemas.topics import JOBS_MOVED, MAX_RECORD_BYTES, Topic
@@ -334,10 +335,10 @@ async def test_a_record_that_is_too_large_is_refused_before_it_is_sent(bus: Bus)
         fits = Outgoing("letters", b"12345", b"v" * (MAX_RECORD_BYTES - 12), (("name", b"123"),))
         await producer.send(fits)
         for larger in (
-            replace(fits, key=b"123456"),
-            replace(fits, headers=(("names", b"123"),)),
-            replace(fits, headers=(("name", b"1234"),)),
-            replace(fits, value=fits.value + b"v"),
+            structs.replace(fits, key=b"123456"),
+            structs.replace(fits, headers=(("names", b"123"),)),
+            structs.replace(fits, headers=(("name", b"1234"),)),
+            structs.replace(fits, value=fits.value + b"v"),
         ):
             with pytest.raises(PermanentError) as caught:
                 await producer.send(larger)

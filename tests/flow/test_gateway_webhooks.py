@@ -116,6 +116,29 @@ class TestTaken:
         assert (received.content, received.subject) == (body, event.id)
         assert answer.json == {"event_id": event.id}
 
+    @pytest.mark.parametrize(
+        ("path", "more"),
+        [
+            (HOOK, {}),
+            (HOOK + "?from=llamacloud", {}),
+            (HOOK.replace("webhooks", "%77ebhooks"), {}),
+            (HOOK, {"expect100": True}),
+        ],
+    )
+    async def test_the_short_way_and_the_usual_one_are_alike(
+        self, desk: WebhookDesk, path: str, more: dict[str, Any]
+    ) -> None:
+        answer = await desk.deliver(path=path, **more)
+        assert (answer.status, answer.json) == (202, {"event_id": EVENT_ID})
+        assert answer.headers["Content-Type"] == "application/json"
+        assert answer.headers["traceparent"]
+        refusal = await desk.post(b"{}", path=path, **more)
+        assert (refusal.status, refusal.json["code"]) == (401, "unauthorized")
+        for status in ("202", "401"):
+            labels = {"method": "POST", "route": HOOK, "status": status}
+            assert desk.gateway.metric("parsewire_http_requests_total", **labels) == 1
+        assert desk.gateway.metric("parsewire_http_requests_in_progress") == 0
+
     async def test_an_empty_body(self, desk: WebhookDesk) -> None:
         assert (await desk.deliver(b"")).status == 202
         assert [record.value for record in desk.records()] == [b""]

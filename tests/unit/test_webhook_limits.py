@@ -56,7 +56,7 @@ def test_only_so_many_addresses_are_remembered() -> None:
 
 def overloaded(room: Room) -> bool:
     try:
-        with room.place():
+        with Place(room):
             return False
     except RefusedError as error:
         return (error.code, error.headers) == (Code.OVERLOADED, {"Retry-After": "1"})
@@ -65,7 +65,7 @@ def overloaded(room: Room) -> bool:
 def test_bodies_and_their_bytes_are_counted_and_given_back() -> None:
     room = Room(2, 1000)
     small = 65_536
-    with room.place() as one, room.place() as two:
+    with Place(room) as one, Place(room) as two:
         assert overloaded(room)
         one.grow(small)
         one.grow(small + 400)
@@ -73,7 +73,7 @@ def test_bodies_and_their_bytes_are_counted_and_given_back() -> None:
         two.grow(small + 300)
         for place in (one, two):
             assert refuses(place, small + 701)
-    with room.place() as alone:
+    with Place(room) as alone:
         alone.grow(small + 1000)
         assert refuses(alone, small + 1001)
 
