@@ -16,6 +16,8 @@ DERIVED = uuid.UUID("0b7e64ab-2f0c-5f0c-8d7a-70617273776e")
 
 _DOCUMENTS_BYTES = DOCUMENTS.bytes
 _DERIVED_BYTES = DERIVED.bytes
+_VARIANTS = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+"""What a random hex digit becomes where a UUID tells its variant (RFC 9562, 4.1)."""
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -40,14 +42,14 @@ def document_id(tenant: str, sha256: str) -> str:
 
 def derived_id(*parts: str | int) -> str:
     """Make the id that follows from `parts`: the same parts always give the same UUIDv5."""
-    return _uuid5(_DERIVED_BYTES, "/".join(map(str, parts)))
+    return _uuid5(_DERIVED_BYTES, "/".join([p if type(p) is str else str(p) for p in parts]))
 
 
 def _uuid5(namespace: bytes, name: str) -> str:
     """Do what uuid.uuid5 does, in a third of its time."""
     named = namespace + name.encode()
     text = hashlib.sha1(named, usedforsecurity=False).hexdigest()
-    variant = "89ab"[int(text[16], 16) & 3]
+    variant = _VARIANTS[text[16]]
     return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
 
 

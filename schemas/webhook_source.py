@@ -1,7 +1,7 @@
 """A webhook source: whom a webhook may come from, how it proves that, and what it is about."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -37,6 +37,19 @@ class Credential:
         return self.expires_at is None or unix_seconds < self.expires_at
 
 
+_ByScheme = list[tuple[Scheme, list[Credential], list[bytes]]]
+
+
+def _by_scheme(schemes: Iterable[Scheme], credentials: Sequence[Credential]) -> _ByScheme:
+    """Give the schemes that have credentials, each with them and their keys."""
+    found = []
+    for scheme in schemes:
+        its = [credential for credential in credentials if credential.scheme is scheme]
+        if its:
+            found.append((scheme, its, [credential.key for credential in its]))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A vendor, or another service, whose webhooks are taken; without a credential, none is.
@@ -53,30 +66,27 @@ class Source:
     id_fields: tuple[str, ...] = ("event_id",)
     subject_fields: tuple[str, ...] = ()
     _needed: frozenset[str] = field(init=False, repr=False, compare=False)
-    _by_scheme: tuple[tuple[Scheme, tuple[Credential, ...]], ...] = field(
-        init=False, repr=False, compare=False
-    )
+    _by_scheme: _ByScheme = field(init=False, repr=False, compare=False)
+    _expires: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         needed = {self.id_header.lower()}.union(*(scheme.headers() for scheme in self.schemes))
         object.__setattr__(self, "_needed", frozenset(needed))
-        by_scheme = tuple(
-            (scheme, tuple(c for c in self.credentials if c.scheme is scheme))
-            for scheme in self.schemes
-        )
-        object.__setattr__(self, "_by_scheme", by_scheme)
+        object.__setattr__(self, "_by_scheme", _by_scheme(self.schemes, self.credentials))
+        expires = any(credential.expires_at is not None for credential in self.credentials)
+        object.__setattr__(self, "_expires", expires)
 
     def verify(self, headers: Headers, body: bytes, unix_seconds: float) -> Credential | Refusal:
         """Give the credential that signed the request, or the most telling reason against it."""
         refusal = Refusal.UNCONFIGURED
-        for scheme, credentials in self._by_scheme:
-            found = [c for c in credentials if c.active(unix_seconds)]
-            if not found:
-                continue
-            keys = [credential.key for credential in found]
+        by_scheme = self._by_scheme
+        if self._expires:
+            active = [c for c in self.credentials if c.active(unix_seconds)]
+            by_scheme = _by_scheme(self.schemes, active)
+        for scheme, credentials, keys in by_scheme:
             outcome = verify(scheme, keys, headers, body, unix_seconds)
             if not isinstance(outcome, Refusal):
-                return found[outcome]
+                return credentials[outcome]
             if refusal in (Refusal.UNCONFIGURED, Refusal.NO_SIGNATURE):
                 refusal = outcome
         return refusal
@@ -91,20 +101,17 @@ class Source:
 
     def kept(self, raw_headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, bytes], ...]:
         """Choose what is kept of a request's headers: enough to verify it again, and bounded."""
-        needed: list[tuple[str, bytes]] = []
-        others: list[tuple[str, bytes]] = []
+        kept = []
         size = 0
         for raw, value in raw_headers:
-            name, telling = _named(raw)
-            if name in self._needed:
-                needed.append((name, value))
-            elif telling:
-                others.append((name, value))
-            else:
-                continue
-            size += len(name) + len(value)
-        kept = (*needed, *others)
-        return kept if size <= _MOST_HEADER_BYTES else _within(kept, _MOST_HEADER_BYTES)
+            name = _kept_name(raw, self._needed)
+            if name:
+                kept.append((name, value))
+                size += len(name) + len(value)
+        if size <= _MOST_HEADER_BYTES:
+            return tuple(kept)
+        needed_first = sorted(kept, key=lambda header: header[0] not in self._needed)
+        return _within(needed_first, _MOST_HEADER_BYTES)
 
     def event_of(self, scheme: Scheme, headers: Headers, body: bytes) -> tuple[str, str]:
         """Give the event's id, the same for the same event delivered twice, and its subject.
@@ -172,10 +179,11 @@ def _names_of(path: str) -> tuple[str, ...]:
 
 
 @lru_cache(1024)
-def _named(raw: bytes) -> tuple[str, bool]:
-    """Give a header's name in lower case, and whether it is kept whoever sent it."""
+def _kept_name(raw: bytes, needed: frozenset[str]) -> str:
+    """Give the name in lower case of a header that is kept, empty for any other."""
     name = raw.decode("latin-1").lower()
-    return name, name in _ALWAYS_KEPT or name.startswith(("x-webhook-", "webhook-"))
+    kept = name in needed or name in _ALWAYS_KEPT
+    return name if kept or name.startswith(("x-webhook-", "webhook-")) else ""
 
 
 def _within(headers: Headers, most_bytes: int) -> tuple[tuple[str, bytes], ...]:

@@ -31,13 +31,18 @@ class AddressLimit:
 
     def take(self, address: str | None) -> float:
         """Count a request; give 0, or the seconds until this address may ask again."""
-        name = _bucket_of(address or "")
+        name = address or ""
+        if ":" in name:
+            name = _bucket_of(name)
         now = self._clock()
         tokens, at = self._buckets.pop(name, (self._burst, now))
-        tokens = min(self._burst, tokens + (now - at) * self._per_second)
-        wait_seconds = 0.0 if tokens >= 1 else (1 - tokens) / self._per_second
-        if wait_seconds == 0:
+        tokens += (now - at) * self._per_second
+        tokens = min(tokens, self._burst)
+        wait_seconds = 0.0
+        if tokens >= 1:
             tokens -= 1
+        else:
+            wait_seconds = (1 - tokens) / self._per_second
         self._buckets[name] = (tokens, now)
         if len(self._buckets) > self._most:
             self._buckets.popitem(last=False)
@@ -45,9 +50,7 @@ class AddressLimit:
 
 
 def _bucket_of(address: str) -> str:
-    """Name the bucket of an address: an IPv6 one shares it with its network."""
-    if ":" not in address:
-        return address
+    """Name the bucket of an IPv6 address, which it shares with its network."""
     try:
         parsed = ipaddress.IPv6Address(address.partition("%")[0])
     except ValueError:
