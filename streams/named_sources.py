@@ -14,14 +14,18 @@ from schemas.submission_record import Address
 from streams.admission_rules import too_large_text
 from streams.blobs.base import Blobs, BlobWriter, is_submitted_key
 from streams.media import HEAD_BYTES, sniff
+from streams.plain_file import open_plain
 from streams.source_fetch import SourceFetch
 
 log = structlog.get_logger(__name__)
 
 _CHUNK_BYTES = 1 << 20
 
-_ITS_PRODUCERS_FAULT = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP})
-"""What was put there is not for us to read: waiting would hold up everybody's documents."""
+_ITS_PRODUCERS_FAULT = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG}
+)
+"""What was put there is not for us to read, or nothing can be: waiting would hold up everybody's
+documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,7 @@ def _as_submitted(error: PermanentError, source: BlobRef) -> PermanentError:
 
 async def _chunks(path: Path) -> AsyncIterator[bytes]:
     try:
-        file = await asyncio.to_thread(path.open, "rb", buffering=0)
+        file = await asyncio.to_thread(open_plain, path)
         with file:
             while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
                 yield chunk

@@ -9,6 +9,7 @@ from pathlib import Path
 from schemas.errors import Code, PermanentError
 from schemas.events import BlobRef
 from streams.blobs.base import Stored
+from streams.plain_file import open_plain
 
 CHUNK_BYTES = 1 << 20
 
@@ -74,7 +75,7 @@ def verify(path: Path, blob: BlobRef) -> None:
     digest = hashlib.sha256()
     size = 0
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_plain(path) as file:
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
                 size += len(chunk)

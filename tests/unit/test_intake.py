@@ -1,9 +1,13 @@
 """The intake: what is accepted, what is refused and in which words, and what is left behind."""
 
+import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import pytest_asyncio
 
@@ -351,6 +355,49 @@ class TestRefused:
         assert answer == DocumentRefused(
             "s-1", "acme", "source_not_found", "submitted/acme/a-1 cannot be read: Is a directory"
         )
+
+    async def test_a_link_to_another_tenants_result(self, desk: IntakeDesk) -> None:
+        """Its sha256 stands in jobs.moved for all to read."""
+        await desk.blobs.put("globex/j/1/result", b"some text")
+        link = desk.desk.folder / "blobs" / "submitted" / "acme.a-1"
+        link.parent.mkdir()
+        link.symlink_to("../globex/j.1.result")
+        answer = await desk.name(blob="submitted/acme/a-1")
+        assert isinstance(answer, DocumentRefused)
+        assert answer.code == "source_not_found"
+        assert answer.message.startswith("submitted/acme/a-1 cannot be read: Too many levels of")
+        assert await desk.jobs() == 0
+
+    @pytest.mark.parametrize(
+        ("kind", "code"), [("pipe", "source_mismatch"), ("socket", "source_not_found")]
+    )
+    async def test_what_never_gives_a_byte_is_not_waited_for(
+        self, desk: IntakeDesk, kind: str, code: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = desk.desk.folder / "blobs" / "submitted"
+        folder.mkdir(parents=True)
+        if kind == "pipe":
+            os.mkfifo(folder / "acme.a-1")
+        else:
+            # A socket's path is short, whatever the folder's is.
+            monkeypatch.chdir(folder)
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind("acme.a-1")
+        async with asyncio.timeout(20):
+            answer = await desk.name(blob="submitted/acme/a-1")
+        assert isinstance(answer, DocumentRefused)
+        assert answer.code == code
+
+    async def test_a_name_that_no_file_can_have(self, desk: IntakeDesk) -> None:
+        tenant, name = "t" * 63, "a" * 200
+        await put(desk)
+        body = {"blob": f"submitted/{tenant}/{name}", "tenant": tenant}
+        headers = NAMES_ONE | {"pw-tenant": tenant}
+        value = orjson.dumps({"size_bytes": 9, "sha256": sha_of(b"some text")} | body)
+        answer = await desk.send(value, headers, topic="ours")
+        assert isinstance(answer, DocumentRefused)
+        assert answer.code == "source_not_found"
+        assert answer.message.endswith("cannot be read: File name too long")
 
     @pytest.mark.parametrize("code", [Code.URL_REDIRECTED, Code.SOURCE_MISMATCH, Code.URL_TOO_SLOW])
     async def test_an_address_that_gives_nothing(self, desk: IntakeDesk, code: Code) -> None:
