@@ -18,7 +18,7 @@ from streams.named_sources import NamedSources
 from streams.processor import Ground, Parked
 from streams.speakers import read_speakers
 
-_AT_ONCE = 64
+AT_ONCE = 64
 """Submissions at once: those that wait for the disk share its transactions; each may hold 900 kB,
 or a fetch's buffers."""
 
@@ -31,7 +31,7 @@ async def open_intake(process: Process, limit: DeadLetterLimit) -> AsyncIterator
     rules = AdmissionRules(
         process.tables, terms, settings.choosing_tenants(), settings.max_upload_bytes
     )
-    async with wiring.open_source_fetch(settings) as fetch:
+    async with wiring.open_source_fetch(settings, at_once=AT_ONCE) as fetch:
         blobs = wiring.build_blobs(settings)
         sources = NamedSources(blobs, fetch, max_bytes=settings.max_upload_bytes)
         speakers = read_speakers(settings.intake)
@@ -42,7 +42,7 @@ async def open_intake(process: Process, limit: DeadLetterLimit) -> AsyncIterator
             process.cluster_id,
             limit,
             recorder,
-            slots=_AT_ONCE,
+            slots=AT_ONCE,
             decode=read_record,
         )
 

@@ -89,14 +89,17 @@ def open_alerts(settings: Settings) -> AbstractAsyncContextManager[AlertHook]:
     return open_alert_hook(settings.alert_webhook_url)
 
 
-def open_source_fetch(settings: Settings) -> AbstractAsyncContextManager[SourceFetch]:
+def open_source_fetch(
+    settings: Settings, *, at_once: int
+) -> AbstractAsyncContextManager[SourceFetch]:
     """Open the fetcher of documents that producers on the bus name by an address."""
     limits = FetchLimits(
         seconds=settings.fetch_seconds,
         idle_seconds=settings.upload_idle_seconds,
         most_bytes=settings.max_upload_bytes,
     )
-    return open_https_source_fetch(read_fetch_hosts(settings.fetch_hosts), limits)
+    hosts = read_fetch_hosts(settings.fetch_hosts)
+    return open_https_source_fetch(hosts, limits, at_once=at_once)
 
 
 def slots(settings: Settings) -> int:

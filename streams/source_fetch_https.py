@@ -29,7 +29,6 @@ _HEADERS = {"User-Agent": "parsewire", "Accept": "*/*", "Accept-Encoding": "iden
 _LINE_BYTES = 8192
 _MOST_FIELDS = 100
 _BUFFER_BYTES = 64 * 1024
-_LOOK_UPS_AT_ONCE = 8
 _BASE_SECONDS = 0.5
 _CAP_SECONDS = 5.0
 _MAY_PASS = frozenset({408, 425, 429})
@@ -169,12 +168,14 @@ async def open_https_source_fetch(
     tls: ssl.SSLContext | None = None,
     sockets: SocketFactoryType | None = None,
     chance: Callable[[], float] = random.random,
+    at_once: int = 1,
 ) -> AsyncIterator[HttpsSourceFetch]:
     """Lend a fetcher; a proxy or a .netrc of the environment is not looked at.
 
-    Whoever fetches bounds how many documents come at once.
+    Whoever fetches bounds how many documents come `at_once`: so many may wait for name servers
+    without keeping another one waiting.
     """
-    threads = ThreadPoolExecutor(_LOOK_UPS_AT_ONCE, thread_name_prefix="look-up")
+    threads = ThreadPoolExecutor(at_once, thread_name_prefix="look-up")
     connector = TCPConnector(
         resolver=PublicResolver(look_up or look_up_in(threads)),
         # What is looked up is what is connected to, every time.

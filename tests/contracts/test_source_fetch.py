@@ -1,9 +1,11 @@
 """Documents fetched over real TLS: what comes, who is asked, and what is never connected to."""
 
 import asyncio
+import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -11,6 +13,7 @@ from structlog.testing import capture_logs
 from schemas.errors import Code, PermanentError, TransientError
 from services import wiring
 from services.config import Settings
+from services.intake_role import AT_ONCE
 from tests.doubles.https_origin import HOST, PUBLIC, Certificate, make_certificate
 from tests.source_desk import DOCUMENT, URL, SourceDesk, answered, open_source_desk
 
@@ -225,10 +228,46 @@ async def test_a_deployment_fetches_from_listed_public_hosts(hosts: str, code: C
     async def write(_: bytes) -> None:
         pytest.fail("something came")
 
-    async with wiring.open_source_fetch(Settings(fetch_hosts=hosts)) as fetcher:
+    async with wiring.open_source_fetch(Settings(fetch_hosts=hosts), at_once=1) as fetcher:
         with pytest.raises(PermanentError) as caught:
             await fetcher.fetch("https://localhost:8443/a", write, size_bytes=1, sha256="0" * 64)
     assert caught.value.code is code
+
+
+async def test_a_slow_name_server_keeps_nobody_else_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = threading.Event()
+
+    def addresses(host: str, *_: object, **__: object) -> list[Any]:
+        if host.startswith("slow"):
+            answer.wait(60)
+            raise OSError("no answer")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+
+    async def write(_: bytes) -> None:
+        pytest.fail("something came")
+
+    monkeypatch.setattr(socket, "getaddrinfo", addresses)
+    opened = wiring.open_source_fetch(Settings(fetch_hosts="*.example.org"), at_once=AT_ONCE)
+    async with opened as fetcher:
+
+        async def fetch(host: str) -> None:
+            await fetcher.fetch(f"https://{host}/a", write, size_bytes=1, sha256="0" * 64)
+
+        slow = [
+            asyncio.create_task(fetch(f"slow{number}.example.org")) for number in range(AT_ONCE - 1)
+        ]
+        last = asyncio.create_task(fetch("quick.example.org"))
+        with pytest.raises(PermanentError) as caught:
+            async with asyncio.timeout(20):
+                await last
+        assert caught.value.code is Code.URL_ADDRESS_PRIVATE
+        assert not any(task.done() for task in slow)
+        for task in slow:
+            task.cancel()
+        answer.set()
+        await asyncio.wait(slow)
 
 
 class _MailServer(asyncio.Protocol):
