@@ -16,6 +16,7 @@ from streams.bus.base import Consumer, OnAssigned, OnRevoked, Producer
 from streams.bus.kafka_calls import answered, bus_unavailable, start_client, stop_client
 from streams.bus.kafka_consumer import KafkaConsumer
 from streams.bus.kafka_producer import BATCH_BYTES, ByteBudget, KafkaProducer
+from streams.bus.kafka_unpack import bound_unpacking
 
 FETCH_WAIT_MS = 100
 """How long the broker may hold a fetch. A partition that was paused or being read joins only the
@@ -151,6 +152,7 @@ class KafkaBus:
             await stop_client(client, client.stop, self._call_timeout)
 
     def _consumer_client(self, group: str) -> Any:
+        bound_unpacking()
         session_ms = _ms(self._session_timeout)
         return AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap_servers,

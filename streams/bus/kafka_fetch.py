@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.protocol.fetch import FetchRequest
 
 from streams.bus.base import Partition, Record
@@ -23,6 +24,8 @@ class Fetched:
 
     raw: bytes
     end: int
+    aborted: Sequence[tuple[int, int]]
+    """Transactions that came to nothing: whose, and the first offset of each."""
 
 
 def records_of(partition: Partition, rows: Sequence[Any]) -> list[Record]:
@@ -67,10 +70,11 @@ async def fetch_raw(client: Any, offsets: Mapping[Any, int]) -> dict[Any, Fetche
             topics[tp.topic].append((tp.partition, offset, _PARTITION_BYTES))
     found: dict[Any, Fetched] = {}
     for leader, topics in by_leader.items():
-        request = FetchRequest(_WAIT_MS, 1, _BYTES, 0, list(topics.items()))
+        request = FetchRequest(_WAIT_MS, 1, _BYTES, READ_COMMITTED, list(topics.items()))
         answer = await connections.send(leader, request)
         for topic, partitions in answer.topics:
-            for number, code, end, *_, raw in partitions:
+            for number, code, end, *more, raw in partitions:
                 if code == 0 and raw:
-                    found[TopicPartition(topic, number)] = Fetched(raw, end)
+                    aborted = next((part for part in more if isinstance(part, list)), ())
+                    found[TopicPartition(topic, number)] = Fetched(raw, end, aborted)
     return found

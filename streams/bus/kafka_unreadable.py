@@ -1,23 +1,28 @@
-"""Reading around records that aiokafka's decoder refuses: a header's name that is not UTF-8.
+"""Reading around records that aiokafka's decoder refuses.
 
-Kafka takes any bytes for a name. aiokafka decodes whole batches, so one such record would keep
-every consumer of its topic from all that follow it, and from the other partitions' records too.
+A header's name that is not UTF-8: Kafka takes any bytes for one. A batch that cannot be unpacked.
+aiokafka decodes whole batches, so one such record would keep every consumer of its topic from all
+that follow it, and from the other partitions' records too.
 """
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from aiokafka.errors import CorruptRecordException
+from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.util import decode_varint
 
 from schemas.codec import UNREADABLE
 from streams.bus.kafka_calls import answered
-from streams.bus.kafka_fetch import fetch_raw
+from streams.bus.kafka_fetch import Fetched, fetch_raw
+from streams.bus.kafka_unpack import UnpackError
 
 _NAME_BYTES = 100
+_NOT_UNPACKED = (UnpackError, UnsupportedCodecError)
 _BATCH_START = struct.Struct(">qi")
 
 
@@ -27,18 +32,31 @@ class Row:
 
     offset: int
     timestamp: int
+    timestamp_type: int
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
+    checksum: None = None
 
 
 class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # aiokafka has no types
-    """A record batch (format 2) whose records are read whatever bytes their headers' names have.
+    """A record batch (format 2) that is read whatever bytes its headers' names have.
 
+    One that cannot be unpacked gives a record in place of its last, with the batch for a value.
     Source of the format: Apache Kafka's protocol guide, "Record Batch" and "Record".
     """
 
     _pos: int
+
+    def __iter__(self) -> Iterator[Row]:
+        packed = bytes(self._buffer)
+        try:
+            self._maybe_uncompress()
+        except _NOT_UNPACKED as error:
+            headers = ((UNREADABLE, f"a batch that cannot be unpacked: {error}".encode()),)
+            at, kind = self.max_timestamp, self.timestamp_type
+            return iter([Row(self.next_offset - 1, at, kind, None, packed, headers)])
+        return self
 
     def _read_msg(self) -> Row:
         length, pos = decode_varint(self._buffer, self._pos)
@@ -59,7 +77,8 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # aiokafka ha
         self._pos = pos
         appended = self.timestamp_type == self.LOG_APPEND_TIME
         moment = self.max_timestamp if appended else self.first_timestamp + delta_ms
-        return Row(self.base_offset + delta, moment, key, value, _headers(pairs))
+        headers = _headers(pairs)
+        return Row(self.base_offset + delta, moment, self.timestamp_type, key, value, headers)
 
     def _bytes(self, pos: int) -> tuple[bytes | None, int]:
         length, pos = decode_varint(self._buffer, pos)
@@ -80,38 +99,50 @@ def _headers(
     return tuple(headers)
 
 
-def read_leniently(raw: bytes, offset: int, most: int) -> tuple[list[Row], int]:
+class _Batches:
+    """The batches of a fetch, whose last one may be cut off anywhere."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._view = memoryview(raw)
+
+    def has_next(self) -> bool:
+        """Tell whether a whole batch is left."""
+        return len(self._view) >= _BATCH_START.size and len(self._view) >= self._end()
+
+    def next_batch(self) -> _LenientBatch:
+        """Take the next one."""
+        end = self._end()
+        batch, self._view = _LenientBatch(self._view[:end]), self._view[end:]
+        return batch
+
+    def _end(self) -> int:
+        _, length = _BATCH_START.unpack_from(self._view)
+        return _BATCH_START.size + int(length)
+
+
+def read_leniently(tp: Any, fetched: Fetched, offset: int, most: int) -> tuple[list[Any], int]:
     """Read up to `most` records from `offset` on; tell them and the offset to read on from.
 
     Raise aiokafka's CorruptRecordException for bytes that are no batches.
     """
-    rows: list[Row] = []
-    for batch in _batches(raw):
-        if not batch.validate_crc():
-            raise CorruptRecordException(f"the checksum of the batch at {batch.base_offset}")
-        for row in () if batch.is_control_batch else batch:
-            if row.offset >= offset:
-                rows.append(row)
-            if len(rows) == most:
-                return rows, row.offset + 1
-        offset = max(offset, batch.next_offset)
-    return rows, offset
-
-
-def _batches(raw: bytes) -> Iterator[Any]:
-    """Split what a fetch gave; its last batch may be cut off anywhere."""
-    view, start = memoryview(raw), 0
-    while len(view) - start >= _BATCH_START.size:
-        _, length = _BATCH_START.unpack_from(view, start)
-        end = start + _BATCH_START.size + length
-        if end > len(view):
-            return
-        yield _LenientBatch(view[start:end])
-        start = end
+    records = PartitionRecords(
+        tp,
+        _Batches(fetched.raw),
+        fetched.aborted,
+        offset,
+        key_deserializer=None,
+        value_deserializer=None,
+        check_crcs=True,
+        isolation_level=READ_COMMITTED,
+    )
+    rows = list(islice(records, most))
+    return rows, records.next_fetch_offset
 
 
 def _is_unreadable(error: Exception) -> bool:
-    """Tell aiokafka's two ways to refuse a name: its compiled decoder's, and its Python one's."""
+    """Tell what a producer has done: a batch, or a name, as both of aiokafka's decoders say it."""
+    if isinstance(error, _NOT_UNPACKED):
+        return True
     return isinstance(error, UnicodeDecodeError) or isinstance(error.__cause__, UnicodeDecodeError)
 
 
@@ -143,7 +174,7 @@ class LenientReader:
         try:
             wait_ms = int(seconds * 1000)
             batches = await self._client.getmany(timeout_ms=wait_ms, max_records=max_records)
-        except (UnicodeDecodeError, CorruptRecordException) as error:
+        except (UnicodeDecodeError, CorruptRecordException, *_NOT_UNPACKED) as error:
             if not _is_unreadable(error):
                 raise
             async with answered("read around a broken record", self._call_timeout):
@@ -165,7 +196,7 @@ class LenientReader:
         order = [tp for tp in own[self._turn :] + own[: self._turn] if tp not in paused]
         fetched = await fetch_raw(self._client, {tp: self._next[tp] for tp in order})
         for tp in (tp for tp in order if tp in fetched):
-            rows, after = read_leniently(fetched[tp].raw, self._next[tp], max_records)
+            rows, after = read_leniently(tp, fetched[tp], self._next[tp], max_records)
             self._next[tp] = after
             self._client.seek(tp, after)
             if rows:

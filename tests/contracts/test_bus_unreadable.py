@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+from confluent_kafka import Producer
 
 from schemas import codec
 from schemas.topics import Topic
@@ -17,7 +18,7 @@ LETTERS = Topic("letters", "anything", (), 2, 1)
 HERE, THERE = Partition("letters", 0), Partition("letters", 1)
 SECONDS = 40.0
 
-NONE, GZIP = 0, 1
+NONE, GZIP, ZSTD = 0, 1, 4
 
 Raw = tuple[bytes, tuple[tuple[str, bytes | None], ...]]
 """Value and headers."""
@@ -63,14 +64,26 @@ async def bus(servers: str, topic_prefix: str) -> KafkaBus:
     return bus
 
 
+class Liar(_DefaultRecordBatchBuilderPy):  # type: ignore[misc]  # aiokafka has no types
+    """Says that it has packed its records."""
+
+    def _maybe_compress(self) -> bool:
+        return True
+
+
 async def write(
-    servers: str, topic: str, partition: int, records: Sequence[Raw], compression: int = NONE
+    servers: str,
+    topic: str,
+    partition: int,
+    records: Sequence[Raw],
+    compression: int = NONE,
+    builder: type[_DefaultRecordBatchBuilderPy] = _DefaultRecordBatchBuilderPy,
 ) -> None:
     """Write records as one batch, as a producer without scruples does."""
     async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
         batch = producer.create_batch()
         # The compiled builder takes no broken name.
-        batch._builder = _DefaultRecordBatchBuilderPy(2, compression, 0, -1, -1, -1, 2**20)
+        batch._builder = builder(2, compression, 0, -1, -1, -1, 2**20)
         for value, headers in records:
             batch.append(timestamp=1_700_000_000_000, key=b"k", value=value, headers=list(headers))
         await (await producer.send_batch(batch, topic, partition=partition))
@@ -177,3 +190,87 @@ async def test_a_paused_partition_stays_paused_while_another_is_read_around(
         assert [record.partition for record in records] == [HERE, HERE]
         consumer.resume(frozenset({THERE}))
         assert of(THERE, await read(consumer, 1)) == [(1, b"b")]
+
+
+PACKINGS = pytest.mark.parametrize("packing", ["gzip", "snappy", "lz4", "zstd"])
+
+
+async def three_are_read(bus: KafkaBus, value: bytes) -> None:
+    async with opened(bus) as consumer:
+        assert of(HERE, await read(consumer, 3)) == [(0, value), (1, value), (2, value)]
+
+
+@PACKINGS
+async def test_whatever_a_producer_packs_with_is_read(
+    bus: KafkaBus, servers: str, topic_prefix: str, packing: str
+) -> None:
+    value = b"packed with " + packing.encode() + bytes(3_000)
+    async with AIOKafkaProducer(bootstrap_servers=servers, compression_type=packing) as producer:
+        for _ in range(3):
+            await producer.send_and_wait(topic_prefix + "letters", value, partition=0)
+    await three_are_read(bus, value)
+
+
+@pytest.mark.kafka
+@PACKINGS
+async def test_whatever_librdkafka_packs_with_is_read(
+    kafka_bootstrap: str, topic_prefix: str, packing: str
+) -> None:
+    bus = KafkaBus(kafka_bootstrap, topic_prefix=topic_prefix, session_timeout_seconds=6)
+    await bus.ensure_topics([LETTERS])
+    value = b"packed with " + packing.encode() + bytes(3_000)
+    producer = Producer({"bootstrap.servers": kafka_bootstrap, "compression.type": packing})
+    for _ in range(3):
+        producer.produce(topic_prefix + "letters", value, partition=0)
+    assert await asyncio.to_thread(producer.flush, 20) == 0
+    await three_are_read(bus, value)
+
+
+def batch_in(record: Record, reason: str) -> None:
+    """Check that the record stands for a batch, and says why it does."""
+    assert record.key is None
+    assert [name for name, _ in record.headers] == ["ce_pwunreadable"]
+    with pytest.raises(codec.CodecError, match=f"a batch that cannot be unpacked: {reason}"):
+        codec.decode(record.value, record.headers)
+
+
+async def test_a_batch_that_is_huge_unpacked_costs_itself_alone(
+    bus: KafkaBus, servers: str, topic_prefix: str
+) -> None:
+    topic = topic_prefix + "letters"
+    bomb = (bytes(20_000_000), ())
+    await write(servers, topic, 0, [fine(b"0")])
+    await write(servers, topic, 0, [bomb], compression=GZIP)
+    await write(servers, topic, 0, [fine(b"2")])
+    await write(servers, topic, 1, [fine(b"a"), fine(b"b")])
+    async with opened(bus) as consumer:
+        records = await read(consumer, 5)
+    here = sorted((r for r in records if r.partition == HERE), key=lambda record: record.offset)
+    assert [record.offset for record in here] == [0, 1, 2]
+    assert (here[0].value, here[2].value) == (b"0", b"2")
+    batch_in(here[1], "gzip of more than 16777216 bytes")
+    # What is kept for people to see is what its producer sent, not what it grows to.
+    assert 19_000 < len(here[1].value or b"") < 21_000
+    assert of(THERE, records) == [(0, b"a"), (1, b"b")]
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize(("packing", "reason"), [(GZIP, "broken gzip"), (ZSTD, "broken zstd")])
+async def test_a_batch_that_is_not_packed_as_it_says_costs_itself_alone(
+    embedded_bootstrap: str, topic_prefix: str, packing: int, reason: str
+) -> None:
+    servers, topic = embedded_bootstrap, topic_prefix + "letters"
+    bus = KafkaBus(servers, topic_prefix=topic_prefix, session_timeout_seconds=6)
+    await bus.ensure_topics([LETTERS])
+    await write(servers, topic, 0, [fine(b"0"), fine(b"1")], packing, Liar)
+    await write(servers, topic, 0, [fine(b"2")])
+    await write(servers, topic, 1, [fine(b"a")])
+    async with opened(bus) as consumer:
+        records = await read(consumer, 3)
+        await consumer.commit({record.partition: record.offset + 1 for record in records})
+    async with opened(bus) as consumer:
+        assert not await consumer.fetch(max_records=10, timeout_seconds=2)
+    stands_for_both, after = [record for record in records if record.partition == HERE]
+    batch_in(stands_for_both, reason)
+    assert (stands_for_both.offset, after.offset, after.value) == (1, 2, b"2")
+    assert of(THERE, records) == [(0, b"a")]
