@@ -160,6 +160,8 @@ class KafkaBus:
             group_id=self._prefix + group,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
+            # What a producer has taken back was never said.
+            isolation_level="read_committed",
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=min(1000, session_ms // 3),
             # A join is answered when every member has come, which may take a whole session.

@@ -37,10 +37,13 @@ def records_of(partition: Partition, rows: Sequence[Any]) -> list[Record]:
 
 
 async def known_ends(client: Any, tps: Sequence[Any]) -> dict[Any, int]:
-    """Tell the logs' ends at the cost of one call: what `log_end` adds, as of the last fetch."""
+    """Tell the logs' ends at the cost of one call: what `log_end` adds, as of the last fetch.
+
+    What stands behind an open transaction is not there yet.
+    """
     ends: dict[Any, int] = await client.end_offsets(tps)
     for tp in ends.keys() & client.assignment():
-        ends[tp] = max(ends[tp], client.highwater(tp) or 0)
+        ends[tp] = max(ends[tp], client.last_stable_offset(tp) or 0)
     return ends
 
 

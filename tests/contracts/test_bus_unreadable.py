@@ -274,3 +274,41 @@ async def test_a_batch_that_is_not_packed_as_it_says_costs_itself_alone(
     batch_in(stands_for_both, reason)
     assert (stands_for_both.offset, after.offset, after.value) == (1, 2, b"2")
     assert of(THERE, records) == [(0, b"a")]
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("read_around", [False, True])
+async def test_what_a_transaction_took_back_was_never_said(
+    kafka_bootstrap: str, topic_prefix: str, *, read_around: bool
+) -> None:
+    servers, topic = kafka_bootstrap, topic_prefix + "letters"
+    bus = KafkaBus(servers, topic_prefix=topic_prefix, session_timeout_seconds=6)
+    await bus.ensure_topics([LETTERS])
+
+    def transactions() -> Producer:
+        producer = Producer({"bootstrap.servers": servers, "transactional.id": topic_prefix})
+        producer.init_transactions(30)
+        for value, end in (
+            (b"no", producer.abort_transaction),
+            (b"yes", producer.commit_transaction),
+        ):
+            producer.begin_transaction()
+            producer.produce(topic, value, partition=0)
+            producer.flush(20)
+            end(20)
+        producer.begin_transaction()
+        producer.produce(topic, b"who knows", partition=0)
+        producer.flush(20)
+        return producer
+
+    if read_around:
+        await write(servers, topic, 0, [BROKEN])
+    first = 1 if read_around else 0
+    producer = await asyncio.to_thread(transactions)
+    async with opened(bus) as consumer:
+        records = await read(consumer, 1 + first)
+        assert of(HERE, records)[first:] == [(first + 2, b"yes")]
+        assert not await consumer.fetch(max_records=10, timeout_seconds=2)
+        assert (await consumer.lag())[HERE].messages == 0
+        await asyncio.to_thread(producer.commit_transaction, 20)
+        assert of(HERE, await read(consumer, 1)) == [(first + 4, b"who knows")]
