@@ -39,10 +39,17 @@ class Topic:
     retention_hours: int
     kept_until_seen: bool = False
     """Outbox rows for it leave only when its fold has seen them, not at the broker's ack."""
+    stamped_on_arrival: bool = False
+    """Its producers' clocks are not ours: by an old time a record is deleted before it is read."""
 
 
 DOCUMENTS_SUBMITTED = Topic(
-    "documents.submitted", "the producer's own", (DocumentSubmitted,), 12, 168
+    "documents.submitted",
+    "the producer's own",
+    (DocumentSubmitted,),
+    12,
+    168,
+    stamped_on_arrival=True,
 )
 DOCUMENTS_ANSWERED = Topic(
     "documents.answered", "as submitted", (DocumentAccepted, DocumentRefused), 12, 168

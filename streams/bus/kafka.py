@@ -203,6 +203,8 @@ class KafkaBus:
 
     def _new_topic(self, topic: Topic) -> Any:
         configs = {"retention.ms": str(topic.retention_hours * 3_600_000)}
+        if topic.stamped_on_arrival:
+            configs["message.timestamp.type"] = "LogAppendTime"
         if self._replication_factor >= 3:
             # Without it "all in-sync replicas" may be a single one.
             configs["min.insync.replicas"] = "2"

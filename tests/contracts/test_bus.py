@@ -454,6 +454,22 @@ async def test_another_client_reads_what_was_sent(kafka_bootstrap: str, topic_pr
     assert message.headers() == [("ce_id", b"1"), ("empty", b"")]
 
 
+@pytest.mark.kafka
+async def test_a_strangers_clock_counts_for_nothing_where_the_broker_stamps(
+    kafka_bootstrap: str, topic_prefix: str
+) -> None:
+    bus = KafkaBus(kafka_bootstrap, topic_prefix=topic_prefix)
+    await bus.ensure_topics([replace(LETTERS, stamped_on_arrival=True)])
+    producer = confluent_kafka.Producer({"bootstrap.servers": kafka_bootstrap})
+    in_1970, in_2100 = 1_000, 4_102_444_800_000
+    for moment_ms in (in_1970, in_2100):
+        producer.produce(topic_prefix + "letters", b"v", timestamp=moment_ms)
+    assert await asyncio.to_thread(producer.flush, SECONDS) == 0
+    async with Member().join(bus) as consumer:
+        records = await read(consumer, 2)
+    assert all(1_700_000_000_000 < record.timestamp_ms < in_2100 for record in records)
+
+
 def _read_with_librdkafka(config: dict[str, str], topic: str) -> Any:
     consumer = confluent_kafka.Consumer(config)
     try:

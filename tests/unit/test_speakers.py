@@ -15,10 +15,10 @@ def test_what_is_configured_is_read() -> None:
         "team-a.documents": frozenset({"team-a"}),
         "ours": frozenset({"*"}),
     }
-    assert [(t.name, t.partitions) for t in speakers.topics()] == [
-        ("documents.submitted", 12),
-        ("team-a.documents", 12),
-        ("ours", 12),
+    assert [(t.name, t.partitions, t.stamped_on_arrival) for t in speakers.topics()] == [
+        ("documents.submitted", 12, True),
+        ("team-a.documents", 12, True),
+        ("ours", 12, True),
     ]
     assert read_speakers("").topics() == ()
 
