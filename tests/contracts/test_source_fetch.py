@@ -1,6 +1,7 @@
 """Documents fetched over real TLS: what comes, who is asked, and what is never connected to."""
 
 import asyncio
+import hashlib
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from schemas.errors import Code, PermanentError, TransientError
 from services import wiring
 from services.config import Settings
 from services.intake_role import AT_ONCE
+from streams.source_fetch_https import FetchLimits
 from tests.doubles.https_origin import HOST, PUBLIC, Certificate, make_certificate
 from tests.source_desk import DOCUMENT, URL, SourceDesk, answered, open_source_desk
 
@@ -178,6 +180,27 @@ async def test_trouble_of_our_own_disk_is_ours(desk: SourceDesk) -> None:
 
     with pytest.raises(TransientError, match="the disk is full"):
         await desk.fetcher.fetch(URL, write, size_bytes=len(DOCUMENT), sha256="0" * 64)
+
+
+async def test_the_time_of_our_own_disk_is_not_the_senders(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = FetchLimits(seconds=30.0, idle_seconds=100_000.0, most_bytes=1_000_000)
+    async with open_source_desk(certificate, limits=limits) as slow:
+        slow.origin.answers["/a.pdf"] = [answered(DOCUMENT)]
+        loop, passed = asyncio.get_running_loop(), 0.0
+        time = loop.time
+
+        async def write(chunk: bytes) -> None:
+            nonlocal passed
+            passed += 100.0
+            await slow.write(chunk)
+
+        monkeypatch.setattr(loop, "time", lambda: time() + passed)
+        sha256 = hashlib.sha256(DOCUMENT).hexdigest()
+        await slow.fetcher.fetch(URL, write, size_bytes=len(DOCUMENT), sha256=sha256)
+        monkeypatch.undo()
+    assert (bytes(slow.written), passed >= 200.0) == (DOCUMENT, True)
 
 
 async def test_who_fetches_may_be_cancelled(desk: SourceDesk) -> None:

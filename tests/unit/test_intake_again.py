@@ -3,14 +3,16 @@
 import asyncio
 import errno
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import pytest_asyncio
 
 from schemas.errors import Code, TransientError
-from schemas.events import Event
+from schemas.events import BlobRef, Event
 from schemas.submission_events import DocumentAccepted, DocumentRefused
 from streams.bus.base import Record
 from streams.intake import Intake
@@ -21,6 +23,7 @@ from tests.intake_desk import (
     IntakeDesk,
     failing,
     open_intake_desk,
+    sha_of,
     submitted_by,
 )
 
@@ -237,6 +240,26 @@ class TestTrouble:
         value = b'{"blob": "submitted/acme/a", "size_bytes": 9, "sha256": "%s"}' % (b"0" * 64)
         broken = desk.new_intake(blobs=failing(desk.blobs, open_local=_raise(away)))
         assert await raises(desk, desk.record(value, dict(NAMES_ONE)), broken) is away
+
+    async def test_of_a_blob_that_changes_while_it_is_read(self, desk: IntakeDesk) -> None:
+        key = (await desk.blobs.put("submitted/acme/a-1", b"some text")).key
+
+        @asynccontextmanager
+        async def open_local(blob: BlobRef) -> AsyncIterator[Path]:
+            async with desk.blobs.open_local(blob) as path:
+                path.write_bytes(b"some more")
+                yield path
+
+        value = orjson.dumps({"size_bytes": 9, "sha256": sha_of(b"some text"), "blob": key})
+        changing = desk.new_intake(blobs=failing(desk.blobs, open_local=open_local))
+        answer = await desk.submit(desk.record(value, NAMES_ONE), changing)
+        assert answer == DocumentRefused(
+            "s-1",
+            "acme",
+            "source_mismatch",
+            "the blob changed while it was read",
+        )
+        assert (desk.files(), await desk.jobs()) == (["submitted/acme.a-1"], 0)
 
     async def test_of_removing_what_was_taken(self, desk: IntakeDesk) -> None:
         await desk.blobs.put("submitted/acme/a", b"some text")
