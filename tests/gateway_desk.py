@@ -31,7 +31,7 @@ from streams.parsers.base import Page, Parsed
 from streams.tables.base import OutboxRow
 from streams.tables.sqlite import SqliteTables, open_sqlite
 from tests.fakes import MemoryBus
-from tests.harness import TIMINGS, FakeClock, decode_row, event_of
+from tests.harness import TIMINGS, FakeClock, decode_row, event_of, lay_tables
 
 UPLOAD = "/api/v1/upload"
 LINK_SECRET = "the secret of links"
@@ -168,7 +168,7 @@ async def open_gateway(
     store = folder / "blobs"
     time: dict[str, Any] = {} if clock is None else {"clock_ms": clock}
     async with (
-        open_sqlite(folder / "tables.db", recorder, **time) as tables,
+        open_sqlite(lay_tables(folder), recorder, **time) as tables,
         MemoryBus().open_producer() as producer,
     ):
         values: dict[str, Any] = {

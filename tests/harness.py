@@ -1,8 +1,10 @@
 """A bench for processors: tables in a folder, a clock that is set by hand, jobs put in."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from streams.jobs import from_row
 from streams.metrics import Recorder
 from streams.tables.base import OutboxRow, Row, Transaction
 from streams.tables.sqlite import SqliteTables, open_sqlite
+from streams.tables.sqlite_connection import migrate
 
 NOW = 1_800_000_000_000
 TIMINGS = Timings(offer_again_ms=30_000, lease_ms=15_000)
@@ -95,12 +98,30 @@ class Desk:
         return int(row["jobs"])
 
 
+@cache
+def _empty_tables() -> bytes:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection)
+        return connection.serialize()
+
+
+def lay_tables(folder: Path) -> Path:
+    """Give the file of the folder's tables, made where there is none.
+
+    To make them anew takes longer than most of the tests that need some.
+    """
+    path = folder / "tables.db"
+    if not path.exists():
+        path.write_bytes(_empty_tables())
+    return path
+
+
 @asynccontextmanager
 async def open_desk(folder: Path) -> AsyncIterator[Desk]:
     """Open tables in a folder under a clock that stands still."""
     clock = FakeClock()
     recorder = Recorder(CollectorRegistry())
-    async with open_sqlite(folder / "tables.db", recorder, clock_ms=clock) as tables:
+    async with open_sqlite(lay_tables(folder), recorder, clock_ms=clock) as tables:
         yield Desk(tables, clock, recorder, folder)
 
 
