@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,11 +54,13 @@ NAMES = {name_of(path): path for path in rooms()}
 every_room = pytest.mark.parametrize("path", rooms(), ids=name_of)
 
 
+@cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Give the rooms of this house that a room imports, wherever in the file it does."""
     found: set[str] = set()
     for node in ast.walk(tree_of(path)):
@@ -66,17 +69,18 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name in NAMES and NAMES[name].name != "__init__.py"}
+    return frozenset(n for n in found if n in NAMES and NAMES[n].name != "__init__.py")
 
 
-def implementations() -> set[str]:
+@cache
+def implementations() -> frozenset[str]:
     """Give the rooms that are one technology of a seam, and not the seam's own words."""
     shared = {"streams.tables.queries", "streams.parsers.pages", *SEAMS.values()}
-    return {
+    return frozenset(
         name
         for name, path in NAMES.items()
         if name.rpartition(".")[0] in SEAMS and name not in shared and path.name != "__init__.py"
-    }
+    )
 
 
 @every_room
