@@ -51,7 +51,7 @@ unit: dev ## the tests that need no broker and no process
 	$(BIN)/pytest -n 2 tests/unit tests/test_house.py
 
 test: dev ## every test that this machine can run
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: dev ## speeds as ratios within one run, into build/bench.json
 	$(BIN)/python -m bench

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -10,6 +11,20 @@ from services import embedded_broker
 from tests.brokers import open_kafka, skip_or_fail
 from tests.fakes import MemoryBus
 from tests.kafka_process import NoKafkaError
+
+TESTS = Path(__file__).parent
+SLOWEST_FIRST = ("faults", "flow", "e2e", "contracts")
+"""A long file that comes last keeps one process busy while the others have nothing to do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests by tier."""
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    tier = item.path.relative_to(TESTS).parts[0]
+    return SLOWEST_FIRST.index(tier) if tier in SLOWEST_FIRST else len(SLOWEST_FIRST)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
