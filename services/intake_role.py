@@ -44,7 +44,18 @@ async def open_intake(process: Process, limit: DeadLetterLimit) -> AsyncIterator
             recorder,
             slots=AT_ONCE,
             decode=read_record,
+            in_order_by=submission_named_by,
         )
+
+
+def submission_named_by(record: Record) -> object:
+    """Tell a submission and its doubles from others, whatever their keys.
+
+    Were a key's records handled in order, a producer with one key and slow addresses would hold up
+    every other producer's records for as long as all of them take together.
+    """
+    named = [value for name, value in record.headers if name == "ce_id" and value]
+    return named[0] if named else (record.partition, record.offset)
 
 
 def read_record(record: Record) -> Submitted | Unfit | Parked:

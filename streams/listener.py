@@ -1,4 +1,4 @@
-"""The ground of a listener: idempotent work for each record, several keys at once."""
+"""The ground of a listener: idempotent work for each record, several at once."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +27,11 @@ def read_event(record: Record) -> Event:
     return codec.decode(record.value, record.headers)
 
 
+def key_or_place(record: Record) -> object:
+    """Tell records of one key from others; what has no key has no order either."""
+    return (record.partition, record.offset) if record.key is None else record.key
+
+
 class ListenerGround:
     """Runs a listener; a position moves once everything before it is handled.
 
@@ -46,6 +51,7 @@ class ListenerGround:
         *,
         slots: int,
         decode: Callable[[Record], Any] = read_event,
+        in_order_by: Callable[[Record], object] = key_or_place,
     ) -> None:
         self.name = listener.name
         self.topics: tuple[Topic, ...] = listener.topics
@@ -56,6 +62,7 @@ class ListenerGround:
         self._recorder = recorder
         self._slots = slots
         self._decode = decode
+        self._in_order_by = in_order_by
 
     async def positions(self, assigned: frozenset[Partition]) -> Mapping[Partition, int | None]:
         """Read on where the group left off."""
@@ -73,21 +80,19 @@ class ListenerGround:
         """Return at once: a listener holds nothing between batches."""
 
     async def handle(self, batch: Batch) -> None:
-        """Handle every record, those of one key in order; raise for trouble that is not theirs."""
-        by_key: dict[object, list[Record]] = {}
+        """Handle every record; raise for trouble that is not theirs."""
+        rows: dict[object, list[Record]] = {}
         for records in batch.values():
             for record in records:
-                # What has no key has no order either.
-                whose = (record.partition, record.offset) if record.key is None else record.key
-                by_key.setdefault(whose, []).append(record)
+                rows.setdefault(self._in_order_by(record), []).append(record)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._in_order(found)) for found in by_key.values()]
+            tasks = [group.create_task(self._in_order(found)) for found in rows.values()]
         troubles = [trouble for task in tasks if (trouble := task.result()) is not None]
         if troubles:
             raise troubles[0]
 
     async def _in_order(self, records: Sequence[Record]) -> Exception | None:
-        """Give the trouble in place of raising it: it must not cut off the other keys' work."""
+        """Give the trouble in place of raising it: it must not cut off the others' work."""
         try:
             for record in records:
                 await self._handle(record)

@@ -1,5 +1,6 @@
 """A bench for the intake: tables and blobs in a folder, an elsewhere in memory, records put in."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -39,9 +40,13 @@ class FakeFetch:
         self.there: dict[str, tuple[bytes, str | None]] = {}
         self.asked: list[tuple[str, int, str]] = []
         self.failures: dict[str, Exception] = {}
+        self.holds: dict[str, asyncio.Event] = {}
+        """What an address waits for before it says anything."""
 
     async def fetch(self, url: str, write: Write, *, size_bytes: int, sha256: str) -> str | None:
         self.asked.append((url, size_bytes, sha256))
+        if url in self.holds:
+            await self.holds[url].wait()
         if url in self.failures:
             await write(b"the first bytes")
             raise self.failures[url]

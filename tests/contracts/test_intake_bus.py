@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import orjson
 import pytest_asyncio
 
 from schemas import codec
 from schemas.errors import Code, TransientError
 from schemas.submission_events import DocumentAccepted, DocumentRefused
 from schemas.topics import TOPICS
-from services.intake_role import read_record
+from services.intake_role import read_record, submission_named_by
 from services.process import open_relayed
 from streams.bus.base import Outgoing, Record
 from streams.dead_letters import DeadLetterLimit
@@ -19,7 +20,7 @@ from streams.listener import ListenerGround
 from streams.runner import Runner
 from streams.watchdog import Progress
 from tests.fakes import MemoryBus
-from tests.intake_desk import Answer, IntakeDesk, failing, open_intake_desk
+from tests.intake_desk import Answer, IntakeDesk, failing, open_intake_desk, sha_of
 
 ANSWERED, SUBMITTED = "documents.answered", "documents.submitted"
 
@@ -65,7 +66,10 @@ async def at_work(line: Line) -> AsyncIterator[None]:
     limit = DeadLetterLimit("intake", "1", desk.tables, desk.recorder)
     intake = line.desk.intake
     ground = ListenerGround(
-        intake, desk.tables, "c", limit, desk.recorder, slots=4, decode=read_record
+        *(intake, desk.tables, "c", limit, desk.recorder),
+        slots=4,
+        decode=read_record,
+        in_order_by=submission_named_by,
     )
     progress = Progress("intake", desk.recorder, stall_seconds=60)
     runner = Runner(ground, line.bus, limit, progress, desk.recorder, drain_seconds=5)
@@ -148,6 +152,22 @@ async def test_a_doubled_record_is_told_the_same_twice(line: Line) -> None:
     events = [codec.decode(record.value, record.headers) for record in records]
     assert len({(event.id, event.time, repr(event.body)) for event in events}) == 1
     assert await line.desk.jobs() == 1
+
+
+async def test_a_slow_address_holds_up_no_other_document_of_its_key(line: Line) -> None:
+    slow = "https://docs.acme.example/slow"
+    named = {"url": slow, "size_bytes": 9, "sha256": sha_of(b"some text")}
+    line.desk.fetch.there[slow] = (b"some text", "text/plain")
+    line.desk.fetch.holds[slow] = asyncio.Event()
+    names_one = ("ce_type", b"com.parsewire.DocumentSubmitted")
+    line.send(orjson.dumps(named), names_one, ce_id="slow", key=b"k")
+    line.send(b"one", ce_id="quick", key=b"k")
+    async with at_work(line):
+        ((_, first),) = await line.answers(1)
+        line.desk.fetch.holds[slow].set()
+        both = await line.answers(2)
+    assert (type(first).__name__, first.submission_id) == ("DocumentAccepted", "quick")
+    assert {body.submission_id for _, body in both} == {"quick", "slow"}
 
 
 async def test_a_worker_that_dies_before_its_commit_leaves_the_rest_to_the_next(
