@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import structlog
 
-from schemas.errors import TransientError
+from schemas.errors import Code, TransientError
 from schemas.topics import TOPICS, Topic
+from services.config import PREFIX
 from streams.backoff import Backoff
 from streams.bus.base import Bus
 from streams.tables.base import Tables, Transaction
@@ -16,17 +17,31 @@ log = structlog.get_logger(__name__)
 _WAIT_SECONDS = 60.0
 
 
-async def enter_cluster(bus: Bus, tables: Tables, more: Sequence[Topic] = ()) -> str:
+async def enter_cluster(
+    bus: Bus,
+    tables: Tables,
+    more: Sequence[Topic] = (),
+    *,
+    wait_seconds: float = _WAIT_SECONDS,
+) -> str:
     """Make the missing topics and give the cluster's id; wait a minute for an absent broker.
 
     Those of `more` that are there are others' and stay as they are, however many partitions.
 
     Where the cluster or a topic is new, positions in it are forgotten, every event in the outbox
     is due to be sent and every waiting document to be offered: what the log before held is gone.
+    Raise TransientError(BUS_UNAVAILABLE) where the wait was in vain.
     """
-    async with asyncio.timeout(_WAIT_SECONDS):
-        cluster_id = await Backoff().retry(bus.cluster_id, TransientError)
-        made = await Backoff().retry(lambda: _make_topics(bus, more), TransientError)
+    try:
+        async with asyncio.timeout(wait_seconds):
+            cluster_id = await Backoff().retry(bus.cluster_id, TransientError)
+            made = await Backoff().retry(lambda: _make_topics(bus, more), TransientError)
+    except TimeoutError:
+        raise TransientError(
+            Code.BUS_UNAVAILABLE,
+            f"no broker has let us in within {wait_seconds:g} s: see whether it runs where "
+            f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS says, and what was logged of it",
+        ) from None
 
     async def unit(tx: Transaction) -> int:
         new = await tx.run("positions.meet_cluster", cluster_id=cluster_id)

@@ -4,9 +4,11 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from schemas import events as ev
+from schemas.errors import Code, TransientError
 from schemas.topics import DOCUMENTS_SUBMITTED
 from services.cluster import enter_cluster, forget_topic
 from streams.outbox import put_events
@@ -90,3 +92,12 @@ async def test_positions_in_a_shorter_log_can_be_forgotten(
     assert len(await position(desk, cluster_id)) == 1
     await forget_topic(desk.tables, cluster_id, "jobs.events")
     assert await position(desk, cluster_id) == []
+
+
+async def test_a_broker_that_does_not_come_is_told_in_words(
+    desk: Desk, memory_bus: MemoryBus
+) -> None:
+    memory_bus.set_away(True)
+    with pytest.raises(TransientError, match="PARSEWIRE_KAFKA_BOOTSTRAP_SERVERS") as caught:
+        await enter_cluster(memory_bus, desk.tables, wait_seconds=0.01)
+    assert caught.value.code == Code.BUS_UNAVAILABLE
