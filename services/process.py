@@ -3,8 +3,9 @@
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import structlog
 
@@ -27,6 +28,8 @@ goes into looking at them."""
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 
 class RelayEndedError(Exception):
     """The relay has ended by a defect: events would wait for another process to send them."""
@@ -45,6 +48,18 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     return stopping
+
+
+async def unless_stopped(work: Coroutine[Any, Any, T], stopping: asyncio.Event) -> T | None:
+    """Give what the work gives; None where the process is told to stop first: it is cut off."""
+    working, asked = asyncio.ensure_future(work), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        asked.cancel()
+        await asyncio.wait({working, asked})
 
 
 @asynccontextmanager

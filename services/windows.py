@@ -16,7 +16,7 @@ from schemas.periods import read_zone
 from services import wiring
 from services.cluster import enter_cluster
 from services.config import Settings
-from services.process import EXIT_START_ANEW, stop_on_signals
+from services.process import EXIT_START_ANEW, stop_on_signals, unless_stopped
 from services.usage_app import (
     SOURCES,
     UsageApp,
@@ -64,15 +64,8 @@ async def run_windows(settings: Settings) -> int:
             serve_windows(recorder.registry, usage, vigil, host=host, port=port),
             wiring.open_tables(settings, recorder) as tables,
         ):
-            counting = asyncio.create_task(_count(settings, tables, usage, vigil, recorder))
-            asked = asyncio.create_task(stopping.wait())
-            await asyncio.wait({counting, asked}, return_when=asyncio.FIRST_COMPLETED)
-            if counting.done():
-                asked.cancel()
-                return counting.result()
-            counting.cancel()
-            await asyncio.wait({counting})
-            return 0
+            counting = _count(settings, tables, usage, vigil, recorder)
+            return await unless_stopped(counting, stopping) or 0
 
 
 async def _count(

@@ -14,7 +14,13 @@ from services.config import Settings
 from services.exporter import serve_metrics
 from services.llamaparse_settings import check_start
 from services.money_settings import read_money
-from services.process import EXIT_START_ANEW, collect_seldom, open_relayed, stop_on_signals
+from services.process import (
+    EXIT_START_ANEW,
+    collect_seldom,
+    open_relayed,
+    stop_on_signals,
+    unless_stopped,
+)
 from services.roles import open_roles
 from services.worker_parts import Process
 from streams.leases import Leases
@@ -39,7 +45,10 @@ async def run_worker(settings: Settings, only: frozenset[str], *, metrics_port: 
     with serve_metrics(recorder, settings.metrics_host, metrics_port):
         async with wiring.open_tables(settings, recorder) as tables:
             bus = wiring.build_bus(settings, name)
-            cluster_id = await enter_cluster(bus, tables, read_speakers(settings.intake).topics())
+            entering = enter_cluster(bus, tables, read_speakers(settings.intake).topics())
+            cluster_id = await unless_stopped(entering, stopping)
+            if cluster_id is None:
+                return 0
             source = f"/parsewire/{name}"
             grounds: list[Ground] = []
             is_behind = partial(_is_any_full, grounds)

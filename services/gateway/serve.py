@@ -19,7 +19,13 @@ from services.gateway.app import build_app
 from services.gateway.parts import Limits, Parts, WebhookRules
 from services.gateway.short_ways import open_short_ways
 from services.keys import find_key
-from services.process import EXIT_START_ANEW, collect_seldom, open_relayed, stop_on_signals
+from services.process import (
+    EXIT_START_ANEW,
+    collect_seldom,
+    open_relayed,
+    stop_on_signals,
+    unless_stopped,
+)
 from services.result_links import result_links
 from services.self_hosted import check_self_hosted
 from services.webhook_sources import load_sources
@@ -48,7 +54,9 @@ async def run_gateway(settings: Settings) -> int:
     recorder = Recorder(CollectorRegistry())
     async with wiring.open_tables(settings, recorder) as tables:
         bus = wiring.build_bus(settings, name)
-        cluster_id = await enter_cluster(bus, tables)
+        cluster_id = await unless_stopped(enter_cluster(bus, tables), stopping)
+        if cluster_id is None:
+            return 0
         async with open_relayed(tables, bus, recorder) as producer:
             parts = _parts(settings, tables, bus, producer, webhooks, recorder)
             async with _served(settings, build_app(parts)):

@@ -1,4 +1,4 @@
-"""A process's relay: a broken one ends the process, trouble at its end is no defect."""
+"""A process: told to stop at any moment it ends, and so it does when its relay breaks."""
 
 import asyncio
 import sqlite3
@@ -11,7 +11,7 @@ import pytest_asyncio
 from schemas import events as ev
 from schemas.errors import Code, TransientError
 from schemas.topics import TOPICS
-from services.process import RelayEndedError, open_relayed
+from services.process import RelayEndedError, open_relayed, unless_stopped
 from streams.outbox import put_events
 from streams.tables.base import OnCommit, T, Unit
 from tests.fakes import MemoryBus
@@ -70,3 +70,30 @@ async def test_tables_that_are_away_at_the_end_are_no_defect(desk: Desk) -> None
         await desk.tables.write(lambda tx: put_events(tx, [told]))
         await bus.until(lambda: len(bus.records("jobs.events")) == 1)
     assert len(await desk.rows("outbox.depth")) == 1
+
+
+async def test_work_is_done_unless_the_process_is_told_to_stop() -> None:
+    stopping = asyncio.Event()
+    assert await unless_stopped(asyncio.sleep(0, "done"), stopping) == "done"
+
+    async def broken() -> None:
+        raise TransientError(Code.BUS_UNAVAILABLE, "no broker")
+
+    with pytest.raises(TransientError, match="no broker"):
+        await unless_stopped(broken(), stopping)
+
+
+async def test_work_under_way_is_cut_off_when_the_process_is_told_to_stop() -> None:
+    stopping, ended = asyncio.Event(), asyncio.Event()
+
+    async def long_work() -> str:
+        stopping.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return "done"
+
+    async with asyncio.timeout(10):
+        assert await unless_stopped(long_work(), stopping) is None
+    assert ended.is_set()
