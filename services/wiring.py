@@ -12,7 +12,7 @@ from schemas.ids import uuid7
 from schemas.webhook_source import ARTIFACTS
 from services.alert_webhook import check_alert_webhook
 from services.callback_url import callback_url
-from services.config import Settings
+from services.config import PREFIX, ConfigError, Settings
 from services.defaults import CALLBACK, LLAMAPARSE
 from services.self_hosted import check_self_hosted
 from services.webhook_sources import registered_secret
@@ -53,7 +53,15 @@ def process_name(kind: str) -> str:
 
 
 def build_bus(settings: Settings, client_id: str) -> Bus:
-    """Make the bus, its client's flood of log lines thinned out; nothing is connected yet."""
+    """Make the bus, its client's flood of log lines thinned out; nothing is connected yet.
+
+    Raise ConfigError where no broker is named.
+    """
+    if not settings.kafka_bootstrap_servers:
+        raise ConfigError(
+            f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS is empty: name the brokers, or run `parsewire up`, "
+            "which starts one"
+        )
     thin_client_logs()
     return KafkaBus(
         settings.kafka_bootstrap_servers,

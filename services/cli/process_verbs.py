@@ -98,7 +98,7 @@ async def _say_trouble(running: Coroutine[Any, Any, int]) -> int:
     except ParsewireError as error:
         log.error("process_failed", code=error.code.value, error=error.message)
     except OSError as error:
-        log.error("process_failed", error=str(error))
+        log.error("process_failed", error=str(error) or type(error).__name__)
     return FAILED
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from services.child import EXIT_CONFIG
 from services.embedded_broker import free_port
 from tests.processes import FleetProcess, until
 
@@ -40,3 +41,15 @@ async def test_one_that_waits_for_its_broker_ends_when_it_is_told_to(
     finally:
         if process.alive():
             await process.kill()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_one_that_is_given_no_broker_says_so_at_once(tmp_path: Path, verb: str) -> None:
+    process = process_of(verb, tmp_path, "")
+    await process.start()
+    try:
+        assert await process.wait(30) == EXIT_CONFIG
+    finally:
+        if process.alive():
+            await process.kill()
+    assert b"PARSEWIRE_KAFKA_BOOTSTRAP_SERVERS is empty" in process.log.read_bytes()
