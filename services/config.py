@@ -2,15 +2,24 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.events import Tier
 from schemas.timings import Timings
 from services.deployment_settings import DeploymentSettings
-from services.setting_kinds import Count, HostList, Port, Positive, ZoneName
+from services.setting_kinds import (
+    Count,
+    HostList,
+    MaybeCount,
+    MaybePath,
+    MaybeSecret,
+    NotNegative,
+    Port,
+    Positive,
+    ZoneName,
+)
 
 PREFIX = "PARSEWIRE_"
 
@@ -47,8 +56,8 @@ class Settings(DeploymentSettings, BaseSettings):
     )
     fetch_seconds: Positive = Field(60.0, description="How long fetching one of them may take.")
 
-    slots: int | None = Field(
-        None, ge=1, description="Documents parsed at once by a worker; empty: the cores."
+    slots: MaybeCount = Field(
+        None, description="Documents parsed at once by a worker; empty: the cores."
     )
     max_pages: Count = Field(2000, description="Most pages of a document.")
     parse_timeout_seconds: Positive = Field(120.0, description="Hard limit of one parse.")
@@ -62,7 +71,7 @@ class Settings(DeploymentSettings, BaseSettings):
     retry_base_seconds: Positive = Field(2.0, description="Longest wait before the first retry.")
     retry_cap_seconds: Positive = Field(300.0, description="Longest wait before any retry.")
 
-    mock_latency_seconds: float = Field(0.0, ge=0, description="Mock: how long a parse takes.")
+    mock_latency_seconds: NotNegative = Field(0.0, description="Mock: how long a parse takes.")
     mock_transient_rate: float = Field(
         0.0, ge=0, le=1, description="Mock: share of attempts that fail and are tried again."
     )
@@ -70,7 +79,7 @@ class Settings(DeploymentSettings, BaseSettings):
         0.0, ge=0, le=1, description="Mock: share of documents that fail for good."
     )
 
-    llamaparse_api_key: SecretStr | None = Field(
+    llamaparse_api_key: MaybeSecret = Field(
         None, description="The key of a LlamaCloud project; `real` and `hybrid` need it."
     )
     llamaparse_url: str = Field(
@@ -104,7 +113,7 @@ class Settings(DeploymentSettings, BaseSettings):
         "",
         description="Where a self-hosted parser takes documents; plain http in one's own network.",
     )
-    callback_parser_secret: SecretStr | None = Field(
+    callback_parser_secret: MaybeSecret = Field(
         None, description="Signs what is sent to it, and what it sends back."
     )
     callback_parser_requests_per_minute: Positive = Field(
@@ -119,7 +128,7 @@ class Settings(DeploymentSettings, BaseSettings):
         description="The gateway's public https address for LlamaCloud's webhooks, without a "
         "path; empty: results are polled for. A self-hosted parser needs it, as it sees it.",
     )
-    webhook_file: Path | None = Field(
+    webhook_file: MaybePath = Field(
         None, description="TOML file of webhook sources and secrets; see docs/webhooks.md."
     )
     webhooks_per_second: Positive = Field(
@@ -131,11 +140,11 @@ class Settings(DeploymentSettings, BaseSettings):
     alert_webhook_url: str = Field(
         "", description="Where alerts about money go, signed; empty: to the log alone."
     )
-    alert_webhook_secret: SecretStr | None = Field(
+    alert_webhook_secret: MaybeSecret = Field(
         None, description="Signs them by Standard Webhooks: `whsec_...`, or 16 letters and more."
     )
 
-    prices_file: Path | None = Field(
+    prices_file: MaybePath = Field(
         None, description="TOML file of prices instead of those that come along; docs/money.md."
     )
     time_zone: ZoneName = Field(
@@ -145,7 +154,7 @@ class Settings(DeploymentSettings, BaseSettings):
     gateway_url: str = Field(
         "", description="Command line: where the gateway is; empty: the one that `up` started."
     )
-    api_key: SecretStr | None = Field(
+    api_key: MaybeSecret = Field(
         None, description="Command line: the key to use; empty: the one that `up` made."
     )
 

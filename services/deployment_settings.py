@@ -5,7 +5,15 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from services.setting_kinds import Count, Intake, LinkSeconds, Positive, PublicUrl, TopicPrefix
+from services.setting_kinds import (
+    Count,
+    Intake,
+    LinkSeconds,
+    MaybeCount,
+    Positive,
+    PublicUrl,
+    TopicPrefix,
+)
 
 
 class DeploymentSettings(BaseModel):
@@ -42,8 +50,8 @@ class DeploymentSettings(BaseModel):
     topic_prefix: TopicPrefix = Field(
         "parsewire.", description="Stands before every topic's and group's name."
     )
-    topic_partitions: int | None = Field(
-        None, ge=1, description="Partitions of every topic made; empty: each topic's own count."
+    topic_partitions: MaybeCount = Field(
+        None, description="Partitions of every topic made; empty: each topic's own count."
     )
     topic_replication: Count = Field(1, description="Replicas of every topic made.")
     kafka_session_timeout_seconds: Positive = Field(

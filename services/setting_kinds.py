@@ -1,9 +1,10 @@
 """The kinds of values that settings have, each with what is right for it."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from schemas.periods import read_zone
 from streams.fetch_hosts import read_fetch_hosts
@@ -11,6 +12,10 @@ from streams.speakers import read_speakers
 
 LONGEST_LINK_SECONDS = 604_800
 """A week, as long as the topics keep what carries a link."""
+
+
+def _none_for_empty(value: Any) -> Any:
+    return None if value == "" else value
 
 
 def _topic_prefix(text: str) -> str:
@@ -43,8 +48,12 @@ def _host_list(text: str) -> str:
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+MaybeCount = Annotated[Count | None, BeforeValidator(_none_for_empty)]
+MaybePath = Annotated[Path | None, BeforeValidator(_none_for_empty)]
+MaybeSecret = Annotated[SecretStr | None, BeforeValidator(_none_for_empty)]
 LinkSeconds = Annotated[int, Field(ge=0, le=LONGEST_LINK_SECONDS)]
 Intake = Annotated[str, AfterValidator(_intake)]
 TopicPrefix = Annotated[str, AfterValidator(_topic_prefix)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.config import ConfigError, load_settings
+from services.config import ConfigError, Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,7 @@ def test_a_file_is_read_and_the_environment_wins(
         ("PARSEWIRE_TIME_ZONE", "Mars/Olympus", "no time zone 'Mars/Olympus' is known here"),
         ("PARSEWIRE_INTAKE", "documents.submitted", "topic:tenant|tenant"),
         ("PARSEWIRE_INTAKE", "jobs.events:*", "carries Parsewire's own events"),
+        ("PARSEWIRE_LEASE_SECONDS", "inf", "a finite number"),
         ("PARSEWIRE_LEASE_SECONDS", "1.5", "at least twice PARSEWIRE_RENEW_SECONDS"),
     ],
 )
@@ -49,6 +50,21 @@ def test_a_wrong_value_names_its_variable_and_what_is_right(
         load_settings()
     assert name in str(caught.value)
     assert says in str(caught.value)
+
+
+EMPTY = [
+    name
+    for name, field in Settings.model_fields.items()
+    if field.default is None or field.default == ""
+]
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_what_is_empty_by_default_may_be_said_to_be_empty(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"PARSEWIRE_{name.upper()}", "")
+    assert getattr(load_settings(), name) == Settings.model_fields[name].default
 
 
 def test_every_wrong_value_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
