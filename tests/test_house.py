@@ -7,31 +7,35 @@ from pathlib import Path
 
 import pytest
 
+from services import roles
+
 ROOT = Path(__file__).parent.parent
 FLOORS = ("schemas", "streams", "services")
 MOST_LINES = 250
 MOST_FUNCTION_LINES = 50
 
-PROCESSORS = {
+PROCESSORS = {f"streams.{name}" for name in roles.PROCESSORS} | {
+    "streams.artifacts",
+    "streams.named_sources",
     "streams.usage",
     "streams.usage_alerts",
-    "streams.alerts",
-    "streams.parse",
-    "streams.callbacks",
-    "streams.intake",
-    "streams.named_sources",
     "streams.vendor_look",
-    "streams.job_state",
 }
+"""Those that read topics, and the parts of them that do the work."""
+
 GROUNDS = {
     "streams.fold",
     "streams.reactor",
     "streams.runner",
     "streams.listener",
     "streams.sweeper",
+    "streams.reservation_sweep",
+    "streams.vendor_intents",
     "streams.vendor_sweep",
     "streams.vendor_settle",
     "streams.janitor",
+    "streams.alert_sender",
+    "streams.usage_alarm",
 }
 SEAMS = {
     "streams.bus": "streams.bus.base",
