@@ -185,8 +185,13 @@ def llamaparse_url_problem(url: str) -> str | None:
 
 
 def submit_seconds(settings: Settings) -> float:
-    """Tell a submission's deadline: it must end before the lease under which it was begun."""
-    return min(settings.llamaparse_call_seconds, settings.lease_seconds * 2 / 3)
+    """Tell the deadline of a submission to LlamaParse."""
+    return _within_lease(settings, settings.llamaparse_call_seconds)
+
+
+def _within_lease(settings: Settings, call_seconds: float) -> float:
+    """Shorten a submission's deadline: it must end before the lease under which it was begun."""
+    return min(call_seconds, settings.lease_seconds * 2 / 3)
 
 
 def _callback_options(settings: Settings) -> CallbackOptions:
@@ -197,7 +202,7 @@ def _callback_options(settings: Settings) -> CallbackOptions:
         secret="" if secret is None else secret.get_secret_value(),
         callback_url=callback_url(settings, ARTIFACTS.name) or "",
         max_pages=settings.max_pages,
-        submit_seconds=min(settings.callback_parser_call_seconds, settings.lease_seconds * 2 / 3),
+        submit_seconds=_within_lease(settings, settings.callback_parser_call_seconds),
     )
 
 

@@ -18,6 +18,7 @@ from schemas.ids import derived_id
 from schemas.job import Job, State, offer
 from schemas.periods import moment_of
 from schemas.timings import Timings
+from streams.ends import MESSAGE_CHARACTERS
 from streams.jobs import from_row
 from streams.lease_judge import LeaseJudge
 from streams.metrics import STEP_TIMERS_FIRED, Recorder
@@ -100,7 +101,8 @@ def _again_ms(due: Due) -> int:
 
 
 def _failed(job: Job, code: Code, message: str, *, transient: bool) -> ParseFailed:
-    return ParseFailed(job.id, job.tenant, job.attempt, code, message[:500], transient)
+    short = message[:MESSAGE_CHARACTERS]
+    return ParseFailed(job.id, job.tenant, job.attempt, code, short, transient)
 
 
 def _said_again(job: Job) -> JobMoved:

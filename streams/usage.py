@@ -15,7 +15,7 @@ import msgspec
 import orjson
 
 from schemas.cost_events import CostCorrected, CostReleased, CostReserved, CostSettled
-from schemas.events import Body, CostInput, Event, ServiceCalled, StageTimed
+from schemas.events import CostInput, Event, ServiceCalled, StageTimed
 from schemas.periods import unix_ms
 from streams.usage_attempts import Attempt, attempt_key, is_forgotten, moved
 from streams.usage_windows import (
@@ -196,8 +196,3 @@ class Usage:
         except ValueError:
             return False
         return True
-
-
-def is_counted(body: Body) -> bool:
-    """Tell whether windows count events of this kind."""
-    return isinstance(body, (*_COSTS, StageTimed, ServiceCalled))

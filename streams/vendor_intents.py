@@ -35,7 +35,7 @@ _FOUND_WITHIN_MS = 120_000
 _AGAIN_MS = 10_000
 _BEAT_SECONDS = 1.0
 
-_SOURCE = "vendor_sweep"
+_SOURCE = "vendor_intents"
 _FAILED = "vendor_intents_failed"
 
 

@@ -1,7 +1,7 @@
 """What every bus must do: in memory, on the embedded broker, on real Kafka."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +20,6 @@ from tests.fakes import MemoryBus
 
 LETTERS = Topic("letters", "anything", (), 2, 1)
 SECONDS = 40.0
-
-BusOf = Callable[[], Bus]
 
 
 @pytest.fixture(

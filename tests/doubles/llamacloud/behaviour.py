@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tests.doubles.llamacloud.faults import EVERY_CALL, Fault, Quota
+from tests.doubles.llamacloud.faults import Fault, Quota
 
 API_KEY = "llx-double-0000000000000000000000000000"
 PROJECT_ID = "prj-00000000-0000-4000-8000-000000000001"
@@ -13,8 +13,6 @@ REAL_QUOTAS = (
     Quota(frozenset({"upload_file"}), calls=50, seconds=5),
     Quota(frozenset({"create", "parse_upload"}), calls=50, seconds=10),
 )
-# The free plan's: polling counts.
-FREE_QUOTAS = (Quota(EVERY_CALL, calls=20, seconds=60),)
 
 
 @dataclass(frozen=True, slots=True)
