@@ -1,23 +1,17 @@
 """A load of webhooks: signed bodies over many connections, as fast as they go or at a pace.
 
-python -m bench.webhook_load < order, an empty line to go, the answer as one line of JSON
+python -m bench.webhook_load < order, a line of JSON; the answer is another
 """
 
 import asyncio
 import hashlib
 import hmac
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-import orjson
-import uvloop
-
-from bench.figures import percentile
-from bench.load import Sender, Tally
+from bench.senders import Sender, Tally, send_all, serve
 
 _LONGEST_SECONDS = 60.0
 
@@ -38,9 +32,14 @@ class PacedSender(Sender):
     """One connection that begins its requests at their times, or late, never early."""
 
     def __init__(
-        self, forms: Iterator[bytes], tally: Tally, begins: float, ends: float, every_seconds: float
+        self,
+        requests: Iterator[bytes],
+        tally: Tally,
+        begins: float,
+        ends: float,
+        every_seconds: float,
     ) -> None:
-        super().__init__(forms, tally, ends)
+        super().__init__(requests, tally, ends)
         self._due = begins
         self._every_seconds = every_seconds
 
@@ -76,7 +75,6 @@ def requests(order: Order) -> Iterator[bytes]:
 
 async def send(order: Order) -> dict[str, Any]:
     """Send until the time is over, and tell what came of it."""
-    loop = asyncio.get_running_loop()
     tally = Tally()
     supply = requests(order)
     every_seconds = order.connections / order.per_second if order.per_second else 0.0
@@ -88,27 +86,11 @@ async def send(order: Order) -> dict[str, Any]:
         )
         for n in range(order.connections)
     ]
-    async with asyncio.timeout(order.seconds + _LONGEST_SECONDS):
-        for sender in senders:
-            await loop.create_connection(lambda s=sender: s, "127.0.0.1", order.port)  # type: ignore[misc]  # bound now
-        await asyncio.gather(*(sender.done for sender in senders))
-    return {
-        "seconds": time.perf_counter() - started,
-        "requests": len(tally.seconds),
-        "statuses": {str(status): count for status, count in tally.statuses.items()},
-        "broken": tally.broken,
-        "p50_seconds": percentile(tally.seconds, 50) if tally.seconds else 0.0,
-        "p99_seconds": percentile(tally.seconds, 99) if tally.seconds else 0.0,
-    }
-
-
-def main() -> None:
-    """Serve orders until stdin ends."""
-    while line := sys.stdin.buffer.readline():
-        answer = uvloop.run(send(msgspec.convert(orjson.loads(line), Order)))
-        sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
-        sys.stdout.buffer.flush()
+    within_seconds = order.seconds + _LONGEST_SECONDS
+    return await send_all(
+        senders, tally, order.port, started=started, within_seconds=within_seconds
+    )
 
 
 if __name__ == "__main__":
-    main()
+    serve(Order, send)

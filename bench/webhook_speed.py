@@ -3,13 +3,12 @@
 import statistics
 from collections import defaultdict
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
 from bench.children import Child, open_child, open_server
+from bench.comparison import Run, Server, figures_of, measure, said_of, until_listening
 from bench.deployment import open_deployment
-from bench.figures import BenchError, Figure, median_ratio
+from bench.figures import Figure, median_ratio
 from bench.ground import Ground
-from bench.upload_speed import until_listening
 from bench.webhook_load import Order
 from services.config import environment_with
 from services.embedded_broker import free_port
@@ -18,30 +17,8 @@ from services.webhook_secret import deployment_secret
 _CONNECTIONS = 256
 _SECONDS = 4.0
 _WARM_SECONDS = 1.5
-_ANSWER_SECONDS = 60.0
 _NO_LIMIT_PER_SECOND = 1_000_000.0
 _HOOK = "/api/v1/webhooks/llamaparse"
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """One of those compared."""
-
-    name: str
-    child: Child
-    port: int
-    path: str
-    secret: str = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What one run measured."""
-
-    per_second: float
-    p50_ms: float
-    p99_ms: float
-    cpu_us: float | None
 
 
 async def measure_webhooks(ground: Ground) -> list[Figure]:
@@ -82,43 +59,17 @@ async def measure_webhooks(ground: Ground) -> list[Figure]:
                 runs[server.name].append(await _run(load, server, _SECONDS))
             half = runs["gateway"][-1].per_second / 2
             runs["gateway at half load"].append(await _run(load, servers[0], _SECONDS, half))
-            said = ", ".join(f"{name} {r[-1].per_second:,.0f}/s" for name, r in runs.items())
-            ground.say(f"webhooks {number}: {said}")
+            ground.say(f"webhooks {number}: {said_of(runs)}")
     return _figures(runs)
 
 
 async def _run(load: Child, server: Server, seconds: float, per_second: float = 0.0) -> Run:
     order = Order(server.port, server.path, server.secret, _CONNECTIONS, seconds, per_second)
-    before = server.child.cpu_seconds()
-    load.tell(order)
-    answer = await load.answer(seconds + _ANSWER_SECONDS)
-    after = server.child.cpu_seconds()
-    requests = answer["requests"]
-    if answer["statuses"] != {"202": requests} or answer["broken"] or not requests:
-        raise BenchError(f"{server.name} should answer 202, and said {answer}")
-    cpu_us = None if before is None or after is None else (after - before) / requests * 1e6
-    return Run(
-        requests / answer["seconds"],
-        answer["p50_seconds"] * 1e3,
-        answer["p99_seconds"] * 1e3,
-        cpu_us,
-    )
+    return await measure(load, server, order, seconds)
 
 
 def _figures(runs: dict[str, list[Run]]) -> list[Figure]:
-    figures = []
-    for name, measured in runs.items():
-        speed = statistics.median(run.per_second for run in measured)
-        figures.append(Figure(f"webhooks, {name}", speed, "webhooks/s"))
-        for percent, values in (
-            (50, [run.p50_ms for run in measured]),
-            (99, [run.p99_ms for run in measured]),
-        ):
-            median = statistics.median(values)
-            figures.append(Figure(f"webhooks, {name}: p{percent}", median, "ms"))
-        cpu = [run.cpu_us for run in measured if run.cpu_us is not None]
-        if cpu:
-            figures.append(Figure(f"webhooks, {name}: CPU each", statistics.median(cpu), "us"))
+    figures = figures_of("webhooks", "webhooks/s", runs, cpu="us")
     gateway, bare = runs["gateway"], runs["bare handler"]
     speeds = median_ratio([r.per_second for r in gateway], [r.per_second for r in bare])
     figures.append(Figure("webhooks: gateway / bare handler", speeds, "ratio", at_least=0.6))
