@@ -145,8 +145,9 @@ class GatewayDesk:
     async def until_idle(self) -> None:
         """Return once the gateway is at no request any more."""
         # The gateway sees a closed connection by itself; no event of ours tells when.
-        while self.metric("parsewire_http_requests_in_progress"):  # noqa: ASYNC110 - see above
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(20):
+            while self.metric("parsewire_http_requests_in_progress"):  # noqa: ASYNC110 - see above
+                await asyncio.sleep(0.001)
 
     def metric(self, name: str, **labels: str) -> float:
         """Give one series' value, 0 where there is none."""

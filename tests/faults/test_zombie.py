@@ -27,12 +27,13 @@ async def stop_between_writes(fleet: Fleet, worker: FleetProcess) -> None:
     """Stop a worker that holds no lock of the tables: with one, every writer would wait for it."""
     lock = LockFile(fleet.folder / "tables.db")
     try:
-        while True:
-            worker.signal(signal.SIGSTOP)
-            if lock.acquire(0.5):
-                break
-            worker.signal(signal.SIGCONT)
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(30):
+            while True:
+                worker.signal(signal.SIGSTOP)
+                if lock.acquire(0.5):
+                    break
+                worker.signal(signal.SIGCONT)
+                await asyncio.sleep(0.01)
         lock.release()
     finally:
         lock.close()
