@@ -3,16 +3,15 @@
 An alert is said first and remembered afterwards: a death in between says it twice, under one id.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
 import structlog
 
 from schemas.codec import encode, type_name
-from schemas.errors import TransientError
 from schemas.topics import USAGE_ALERTS, key_of
 from streams.bus.base import Outgoing, Producer
+from streams.repeating import repeat
 from streams.reservations import standing
 from streams.tables.base import Row, Tables
 from streams.usage import Usage
@@ -46,12 +45,7 @@ class UsageAlarm:
 
     async def run(self) -> None:
         """Look until cancelled; an absent broker or database only delays."""
-        while True:
-            try:
-                await self.look()
-            except TransientError as error:
-                log.warning("usage_alarm_waits", error=error.message)
-            await asyncio.sleep(_LOOK_SECONDS)
+        await repeat(self.look, _LOOK_SECONDS, failed="usage_alarm_waits")
 
     async def look(self) -> None:
         """Say what is to be said at present, and remember it."""
