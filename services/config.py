@@ -1,8 +1,10 @@
 """Configuration: read once from the environment and `.env` into one frozen value."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 
+from dotenv import dotenv_values
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -23,6 +25,10 @@ from services.setting_kinds import (
 
 PREFIX = "PARSEWIRE_"
 
+_FILE = ".env"
+_ALIKE = 0.85
+"""From here on (difflib's ratio, 0 to 1) one name is another's misspelling."""
+
 
 class ConfigError(Exception):
     """A variable has a value that cannot be; the message names it and says what is right."""
@@ -32,7 +38,7 @@ class Settings(DeploymentSettings, BaseSettings):
     """Every variable, with its default and meaning; the README's table is made from this."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True
+        env_prefix=PREFIX, env_file=_FILE, extra="ignore", frozen=True
     )
 
     gateway_host: str = Field("127.0.0.1", description="Where the gateway listens.")
@@ -183,21 +189,35 @@ def load_settings() -> Settings:
             for item in error.errors()
         ]
         raise ConfigError("\n".join(lines)) from None
+    if wrong := [*_misspelt(), *_at_odds(settings)]:
+        raise ConfigError("\n".join(wrong))
+    return settings
+
+
+def _misspelt() -> Iterator[str]:
+    """Say which variables mean a setting and are none: what they say would be passed over."""
+    known = [name.upper() for name in Settings.model_fields]
+    given = {name.upper() for name in (*os.environ, *dotenv_values(_FILE))}
+    for name in sorted(name for name in given if name.startswith(PREFIX)):
+        own = name.removeprefix(PREFIX)
+        if own not in known and (meant := get_close_matches(own, known, 1, _ALIKE)):
+            yield f"{name} is no setting: {PREFIX}{meant[0]} may be meant"
+
+
+def _at_odds(settings: Settings) -> Iterator[str]:
+    """Say which values are wrong beside each other."""
     if settings.mode == "mock" and settings.env == "production":
-        raise ConfigError(f"{PREFIX}MODE=mock is refused while {PREFIX}ENV=production: use 'local'")
+        yield f"{PREFIX}MODE=mock is refused while {PREFIX}ENV=production: use 'local'"
     needed = "llamaparse_api_key"
     if settings.remote_parser == "callback":
         needed = "callback_parser_url"
     if settings.mode in ("real", "hybrid") and not getattr(settings, needed):
-        raise ConfigError(
-            f"{PREFIX}MODE={settings.mode} needs {PREFIX}{needed.upper()}, or use 'local'"
-        )
+        yield f"{PREFIX}MODE={settings.mode} needs {PREFIX}{needed.upper()}, or use 'local'"
     if settings.renew_seconds * 2 > settings.lease_seconds:
-        raise ConfigError(
+        yield (
             f"{PREFIX}LEASE_SECONDS={settings.lease_seconds:g} must be at least twice "
             f"{PREFIX}RENEW_SECONDS={settings.renew_seconds:g}"
         )
-    return settings
 
 
 def environment_with(changes: Mapping[str, object]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from services.setting_kinds import (
     Count,
+    Folder,
     Intake,
     LinkSeconds,
     MaybeCount,
@@ -35,7 +36,7 @@ class DeploymentSettings(BaseModel):
         "",
         description="Tenants that may choose a job's `mode`: `*` or a comma list; empty: none.",
     )
-    data_dir: Path = Field(Path(".parsewire"), description="Where tables and blobs are kept.")
+    data_dir: Folder = Field(Path(".parsewire"), description="Where tables and blobs are kept.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least that is logged."
     )

@@ -18,6 +18,13 @@ def _none_for_empty(value: Any) -> Any:
     return None if value == "" else value
 
 
+def _not_empty(value: Any) -> Any:
+    """Refuse what pathlib takes for the working directory."""
+    if value == "":
+        raise ValueError("name a directory, or leave the variable out")
+    return value
+
+
 def _topic_prefix(text: str) -> str:
     if text.strip(".-_abcdefghijklmnopqrstuvwxyz0123456789"):
         raise ValueError("use a-z, 0-9, '.', '_' and '-' only")
@@ -53,6 +60,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 MaybeCount = Annotated[Count | None, BeforeValidator(_none_for_empty)]
 MaybePath = Annotated[Path | None, BeforeValidator(_none_for_empty)]
+Folder = Annotated[Path, BeforeValidator(_not_empty)]
 MaybeSecret = Annotated[SecretStr | None, BeforeValidator(_none_for_empty)]
 LinkSeconds = Annotated[int, Field(ge=0, le=LONGEST_LINK_SECONDS)]
 Intake = Annotated[str, AfterValidator(_intake)]

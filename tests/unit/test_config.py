@@ -38,6 +38,7 @@ def test_a_file_is_read_and_the_environment_wins(
         ("PARSEWIRE_TIME_ZONE", "Mars/Olympus", "no time zone 'Mars/Olympus' is known here"),
         ("PARSEWIRE_INTAKE", "documents.submitted", "topic:tenant|tenant"),
         ("PARSEWIRE_INTAKE", "jobs.events:*", "carries Parsewire's own events"),
+        ("PARSEWIRE_DATA_DIR", "", "name a directory"),
         ("PARSEWIRE_LEASE_SECONDS", "inf", "a finite number"),
         ("PARSEWIRE_LEASE_SECONDS", "1.5", "at least twice PARSEWIRE_RENEW_SECONDS"),
     ],
@@ -50,6 +51,35 @@ def test_a_wrong_value_names_its_variable_and_what_is_right(
         load_settings()
     assert name in str(caught.value)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("PARSEWIRE_KAFKA_BOOTSTRAP_SERVER", "PARSEWIRE_KAFKA_BOOTSTRAP_SERVERS"),
+        ("PARSEWIRE_LLAMAPARSE_KEY", "PARSEWIRE_LLAMAPARSE_API_KEY"),
+        ("parsewire_slot", "PARSEWIRE_SLOTS"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_the_one_that_it_means(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, meant: str
+) -> None:
+    said = f"{name.upper()} is no setting: {meant} may be meant"
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert str(caught.value) == said
+    monkeypatch.delenv(name)
+    (tmp_path / ".env").write_text(f"{name}=x\n")
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert str(caught.value) == said
+
+
+def test_variables_of_others_with_our_prefix_are_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARSEWIRE_WEBHOOK_SECRET", "named in the webhooks' file")
+    monkeypatch.setenv("PARSEWIRE_TEST_KAFKA", "127.0.0.1:9092")
+    assert load_settings() == Settings()
 
 
 EMPTY = [
