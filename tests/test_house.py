@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from services import roles
 
 ROOT = Path(__file__).parent.parent
@@ -55,7 +53,6 @@ def name_of(path: Path) -> str:
 
 
 NAMES = {name_of(path): path for path in rooms()}
-every_room = pytest.mark.parametrize("path", rooms(), ids=name_of)
 
 
 @cache
@@ -87,11 +84,18 @@ def implementations() -> frozenset[str]:
     )
 
 
-@every_room
-def test_imports_run_down(path: Path) -> None:
-    floor = FLOORS.index(path.relative_to(ROOT).parts[0])
-    above = {name for name in imports(path) if FLOORS.index(name.split(".")[0]) > floor}
-    assert not above
+def floor_of(name: str) -> int:
+    return FLOORS.index(name.partition(".")[0])
+
+
+def test_imports_run_down() -> None:
+    up = {
+        (name, other)
+        for name, path in NAMES.items()
+        for other in imports(path)
+        if floor_of(other) > floor_of(name)
+    }
+    assert not up
 
 
 def test_no_circles() -> None:
@@ -104,15 +108,18 @@ def test_no_circles() -> None:
     assert not arrows
 
 
-@pytest.mark.parametrize("name", sorted(PROCESSORS))
-def test_a_processor_never_imports_the_bus(name: str) -> None:
-    assert not {other for other in imports(NAMES[name]) if other.startswith("streams.bus")}
+def test_a_processor_never_imports_the_bus() -> None:
+    importers = {
+        name
+        for name in PROCESSORS
+        if any(other.startswith("streams.bus") for other in imports(NAMES[name]))
+    }
+    assert not importers
 
 
-@pytest.mark.parametrize("name", sorted(n for n in NAMES if n.startswith("services.gateway")))
-def test_the_gateway_never_reaches_a_processor(name: str) -> None:
+def test_the_gateway_never_reaches_a_processor() -> None:
     reached: set[str] = set()
-    waiting = {name}
+    waiting = {name for name in NAMES if name.startswith("services.gateway")}
     while waiting:
         room = waiting.pop()
         reached.add(room)
@@ -120,26 +127,25 @@ def test_the_gateway_never_reaches_a_processor(name: str) -> None:
     assert not reached & (PROCESSORS | GROUNDS)
 
 
-@every_room
-def test_only_the_wiring_names_an_implementation(path: Path) -> None:
-    name = name_of(path)
-    if name == "services.wiring":
-        return
-    seam = name.rpartition(".")[0]
-    foreign = {n for n in imports(path) & implementations() if n.rpartition(".")[0] != seam}
+def test_only_the_wiring_names_an_implementation() -> None:
+    foreign = {
+        (name, other)
+        for name, path in NAMES.items()
+        for other in imports(path) & implementations()
+        if name != "services.wiring" and name.rpartition(".")[0] != other.rpartition(".")[0]
+    }
     assert not foreign
 
 
-@every_room
-def test_a_room_has_a_caption(path: Path) -> None:
-    caption = ast.get_docstring(tree_of(path))
-    assert caption
-    assert len(caption.splitlines()[0]) <= 100
+def test_a_room_has_a_caption() -> None:
+    captions = {name: ast.get_docstring(tree_of(path)) for name, path in NAMES.items()}
+    wrong = {n for n, said in captions.items() if not said or len(said.splitlines()[0]) > 100}
+    assert not wrong
 
 
-@every_room
-def test_a_room_is_not_too_large(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+def test_a_room_is_not_too_large() -> None:
+    lines = {name: len(path.read_text("utf-8").splitlines()) for name, path in NAMES.items()}
+    assert not {name for name, count in lines.items() if count > MOST_LINES}
 
 
 def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -148,12 +154,12 @@ def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionD
             yield node
 
 
-@every_room
-def test_a_function_is_not_too_long(path: Path) -> None:
+def test_a_function_is_not_too_long() -> None:
     long = {
-        node.name: lines
+        (name, node.name)
+        for name, path in NAMES.items()
         for node in functions(tree_of(path))
-        if (lines := (node.end_lineno or 0) - node.lineno + 1) > MOST_FUNCTION_LINES
+        if (node.end_lineno or 0) - node.lineno >= MOST_FUNCTION_LINES
     }
     assert not long
 
@@ -182,19 +188,17 @@ def test_no_other_process_pays_for_faust() -> None:
     assert not reached & importers
 
 
-@every_room
-def test_the_environment_is_read_in_one_room(path: Path) -> None:
-    if name_of(path) == "services.config":
-        return
-    read = [
-        node
+def test_the_environment_is_read_in_one_room() -> None:
+    readers = {
+        name
+        for name, path in NAMES.items()
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Attribute)
         and node.attr in {"environ", "getenv"}
         and isinstance(node.value, ast.Name)
         and node.value.id == "os"
-    ]
-    assert not read
+    }
+    assert readers == {"services.config"}
 
 
 def test_names_of_rooms_are_their_own() -> None:
