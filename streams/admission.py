@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 
+from schemas.errors import Code
 from schemas.events import BlobRef, Event, ParseOptions, RetryRequested
 from schemas.ids import document_id, uuid7
 from schemas.job import RETRYABLE, Job, State, offer
@@ -14,9 +15,11 @@ from streams.media import TEXTS
 from streams.outbox import put_events
 from streams.reservations import LEAST, BudgetSpentError, check
 from streams.settings import Defaults, read_effective
-from streams.tables.base import Transaction
+from streams.tables.base import Row, Transaction
 
 _SOURCE = "/parsewire/admission"
+
+_BYTES_LOST = (Code.SOURCE_MISSING, Code.SOURCE_CORRUPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,9 @@ class Terms:
 async def admit(tx: Transaction, submission: Submission, terms: Terms) -> Admitted:
     """Insert the job with its timer, first history line and offer; or join the newest one.
 
-    A failed or cancelled job that is joined is asked to retry. The caller removes the blob of a
-    duplicate, and of a new document for which there is no money: BudgetSpentError.
+    A failed or cancelled job that is joined is asked to retry; one that lost its bytes is not
+    joined. The caller removes the blob of a duplicate, and of a new document for which there is no
+    money: BudgetSpentError.
     """
     document = document_id(submission.tenant, submission.source.sha256)
     options = options_text(submission.options)
@@ -71,7 +75,7 @@ async def admit(tx: Transaction, submission: Submission, terms: Terms) -> Admitt
         )
         if newest is None:
             raise RuntimeError("a job is in the way of an insert, and is not there")
-        if not submission.force and newest["state"] != State.DELETED:
+        if not submission.force and _may_be_joined(newest):
             return await _join(tx, from_row(newest), submission.traceparent)
         generation = newest["generation"] + 1
     await _refuse_unpaid(tx, submission, terms)
@@ -139,6 +143,12 @@ async def _begin(tx: Transaction, job: Job, timings: Timings) -> None:
         event_ms=tx.now_ms,
     )
     await put_events(tx, [event])
+
+
+def _may_be_joined(newest: Row) -> bool:
+    """Tell whether the newest generation has its bytes: those given anew would be dropped."""
+    lost = newest["state"] in RETRYABLE and newest["error_code"] in _BYTES_LOST
+    return not lost and newest["state"] != State.DELETED
 
 
 async def _join(tx: Transaction, job: Job, traceparent: str) -> Admitted:

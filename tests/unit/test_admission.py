@@ -3,9 +3,12 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from schemas import events as ev
+from schemas.errors import Code
+from schemas.job import State
 from tests.harness import Desk, fold_events, open_desk
 
 
@@ -32,3 +35,25 @@ async def test_a_deleted_document_uploaded_again_is_a_new_generation(desk: Desk)
     await fold_events(desk, ev.DeleteRequested(job.id, "acme", 1))
     again = await desk.upload(1)
     assert (again.duplicate, again.job.generation) == (False, 2)
+
+
+@pytest.mark.parametrize("code", ["source_missing", "source_corrupt"])
+async def test_bytes_given_again_take_the_place_of_lost_ones(desk: Desk, code: str) -> None:
+    lost = (await desk.upload(1)).job
+    gone = "nothing is kept under its key"
+    await fold_events(desk, ev.ParseFailed(lost.id, "acme", 1, Code(code), gone, transient=False))
+    again = await desk.upload(1)
+    assert (again.duplicate, again.job.generation) == (False, 2)
+    assert again.job.source.key == f"acme/{again.job.id}/source"
+    assert (await desk.job(lost.id)).state is State.FAILED_PARSE
+
+
+async def test_a_document_that_failed_by_itself_is_joined_and_asked_to_retry(desk: Desk) -> None:
+    job = (await desk.upload(1)).job
+    broken = ev.ParseFailed(job.id, "acme", 1, Code.DOCUMENT_BROKEN, "no", transient=False)
+    await fold_events(desk, broken)
+    desk.said()
+    again = await desk.upload(1)
+    assert (again.duplicate, again.job.id) == (True, job.id)
+    (asked,) = desk.said()
+    assert asked.body == ev.RetryRequested(job.id, "acme", 1)
