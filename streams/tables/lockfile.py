@@ -7,11 +7,14 @@ overtake it. Both belong to an open file, so a process that dies frees them.
 
 import fcntl
 import os
+import re
 import time
 from pathlib import Path
 
 _QUEUE_STEP_SECONDS = 0.0005
 _TURN_STEP_SECONDS = 0.0001
+
+_LOCKS = Path("/proc/locks")
 
 
 class LockFile:
@@ -34,6 +37,19 @@ class LockFile:
     def release(self) -> None:
         """Give the turn to the next."""
         fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    def holder(self) -> int | None:
+        """Tell the process that has its turn, None where nobody has or the system does not say."""
+        try:
+            locks = _LOCKS.read_text()
+        except OSError:
+            # No Linux, or no leave to look: whoever asks waits in vain already.
+            return None
+        # `1: FLOCK  ADVISORY  WRITE <process> <device>:<inode> 0 EOF` (man 5 proc_locks); the
+        # process is 0 or -1 where it is not ours to see.
+        inode = os.fstat(self._turn).st_ino
+        found = re.search(rf"\d: FLOCK +ADVISORY +WRITE +([1-9]\d*) +\S+:{inode} ", locks)
+        return int(found[1]) if found else None
 
     def close(self) -> None:
         """Leave the queue for good."""

@@ -124,11 +124,7 @@ class SqliteTables:
 
     def _commit(self, connection: sqlite3.Connection, group: list[_Waiter]) -> None:
         started = time.perf_counter()
-        if not self._lock.acquire(self._lock_wait_seconds):
-            raise TransientError(
-                Code.TABLES_UNAVAILABLE,
-                f"another writer has held the tables for {self._lock_wait_seconds:g} s",
-            )
+        self._take_turn()
         try:
             connection.execute("BEGIN IMMEDIATE")
             if len(group) > 1:
@@ -142,6 +138,17 @@ class SqliteTables:
                 connection.rollback()
             self._lock.release()
         self._recorder.observe(TABLE_SECONDS, time.perf_counter() - started)
+
+    def _take_turn(self) -> None:
+        """Wait for this process's turn to write; say who keeps it from the others."""
+        if not self._lock.acquire(self._lock_wait_seconds):
+            holder = self._lock.holder()
+            who = "another process" if holder is None else f"process {holder}"
+            raise TransientError(
+                Code.TABLES_UNAVAILABLE,
+                f"{who} has held the tables for {self._lock_wait_seconds:g} s: "
+                "if it is stopped or hangs, end it",
+            )
 
     def _run_savepoint(self, connection: sqlite3.Connection, waiter: _Waiter) -> None:
         connection.execute("SAVEPOINT unit")
@@ -185,8 +192,7 @@ class SqliteTables:
                 )
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
-        if not self._lock.acquire(self._lock_wait_seconds):
-            raise TransientError(Code.TABLES_UNAVAILABLE, "another process holds the migration")
+        self._take_turn()
         try:
             migrate(connection)
         finally:
