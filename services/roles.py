@@ -35,7 +35,10 @@ from streams.watchdog import Progress
 PROCESSORS = ("parse", "callbacks", "job_state", "costs", "alerts", "intake")
 """The roles that read topics, and can be stopped by their dead letters."""
 
-ROLES = (*PROCESSORS, "sweeper", "janitor", "gauges")
+GAUGES = "gauges"
+"""What the tables hold, shown by one worker: sums over several would be too high."""
+
+ROLES = (*PROCESSORS, "sweeper", "janitor", GAUGES)
 """What a worker can be told to run with `--only`; the relay runs in every process."""
 
 _ALWAYS_AT_WORK = frozenset(PROCESSORS) - {"intake"}

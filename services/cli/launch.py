@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import aiohttp
 
@@ -13,6 +13,7 @@ from services.cli.run_file import local_url
 from services.cli.terminal import CommandError
 from services.config import PREFIX, Settings, environment_with
 from services.embedded_broker import free_port
+from services.roles import GAUGES, ROLES
 
 _ANSWER_SECONDS = 2.0
 _ASK_AGAIN_SECONDS = 0.05
@@ -22,11 +23,14 @@ EMBEDDED_SESSION_SECONDS = 6.0
 _LISTENS = {"gateway": "gateway_port", "worker": "metrics_port", "windows": "windows_port"}
 """The setting that says where a process listens, by its verb."""
 
+_BUT_GAUGES = ",".join(role for role in ROLES if role != GAUGES)
+
 
 class Launch:
     """One process of the deployment: started on a port, and asked there whether it is alive.
 
-    `verb` is `gateway`, `worker` or `windows`; `changes` are settings that the process gets.
+    `verb` is `gateway`, `worker` or `windows`; `changes` are settings that the process gets;
+    `only` are a worker's roles, where it has not all.
     """
 
     def __init__(
@@ -38,9 +42,11 @@ class Launch:
         *,
         host: str,
         port: int,
+        only: str | None = None,
     ) -> None:
         self.name = name
         self._verb = verb
+        self._only = only
         self._http = http
         self._changes = changes
         self._host = host
@@ -66,13 +72,18 @@ class Launch:
             self._port = usable_port(self._host, self._port)
         changes = {"kafka_bootstrap_servers": bootstrap_servers, listens: self._port}
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "services.cli.main", self._verb),
-            *("--parent", str(os.getpid()), "--name", self.name),
+            *self.command(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             env=environment_with({**self._changes, **changes}),
             start_new_session=True,
         )
+
+    def command(self) -> Sequence[str]:
+        """Give the command that starts it."""
+        verb = (sys.executable, "-P", "-m", "services.cli.main", self._verb)
+        only = () if self._only is None else ("--only", self._only)
+        return (*verb, *only, "--parent", str(os.getpid()), "--name", self.name)
 
     async def wait_for_answer(self, path: str) -> None:
         """Wait until the process says at `path` that it is well."""
@@ -92,7 +103,7 @@ class Launch:
 def build_launches(
     settings: Settings, http: aiohttp.ClientSession, workers: int, changes: Mapping[str, object]
 ) -> list[Launch]:
-    """Give the gateway, then the workers."""
+    """Give the gateway, then the workers; the first alone shows what the tables hold."""
     host, port = settings.gateway_host, gateway_port(settings)
     gateway = Launch("gateway", "gateway", http, changes, host=host, port=port)
     ports = [settings.metrics_port and settings.metrics_port + n for n in range(workers)]
@@ -106,6 +117,7 @@ def build_launches(
                 changes,
                 host=settings.metrics_host,
                 port=usable_port(settings.metrics_host, port),
+                only=None if number == 1 else _BUT_GAUGES,
             )
             for number, port in enumerate(ports, start=1)
         ),

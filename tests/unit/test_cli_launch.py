@@ -59,6 +59,17 @@ async def test_workers_get_ports_of_their_own(free_port: int) -> None:
         assert build_launches(given, http, 1, {})[1].url == f"http://127.0.0.1:{free_port}"
 
 
+async def test_the_first_worker_alone_shows_what_the_tables_hold() -> None:
+    async with open_health_session() as http:
+        launches = build_launches(settings(gateway_port=0), http, 3, {})
+        commands = [list(launch.command()) for launch in launches]
+    _gateway, first, *others = commands
+    assert "--only" not in first
+    all_but = "parse,callbacks,job_state,costs,alerts,intake,sweeper,janitor"
+    for command in others:
+        assert command[command.index("--only") + 1] == all_but
+
+
 async def test_the_windows_get_the_port_that_was_asked_for_or_a_free_one(
     free_port: int, taken_port: int
 ) -> None:
