@@ -78,6 +78,10 @@ def main() -> None:
     except GatewayError as error:
         say(str(error))
         sys.exit(FAILED)
+    except OSError as error:
+        # A folder that cannot be written, a full disk: a traceback would say it no better.
+        say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        sys.exit(FAILED)
 
 
 if __name__ == "__main__":

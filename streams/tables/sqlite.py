@@ -4,14 +4,14 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 
-from schemas.errors import Code, TransientError
+from schemas.errors import Code, PermanentError, TransientError
 from streams.metrics import TABLE_SECONDS, TABLE_UNITS, Recorder
 from streams.tables.base import OnCommit, OutboxRow, T, Unit
 from streams.tables.lockfile import LockFile
@@ -81,11 +81,13 @@ class SqliteTables:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator["SqliteTables"]:
         """Open both connections, bring the schema up to date, and serve the writers."""
-        async with (
-            open_connection(self._path) as writer,
-            open_connection(self._path) as self._reader,
-        ):
-            await on_thread(writer, self._migrate)
+        async with AsyncExitStack() as stack:
+            try:
+                writer = await stack.enter_async_context(open_connection(self._path))
+                self._reader = await stack.enter_async_context(open_connection(self._path))
+                await on_thread(writer, self._migrate)
+            except sqlite3.Error as error:
+                raise _unavailable(f"{self._path}: {error}") from error
             serving = asyncio.create_task(self._serve(writer), name="tables")
             try:
                 yield self
@@ -207,9 +209,13 @@ async def open_sqlite(
     clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     lock_wait_seconds: float = 30.0,
 ) -> AsyncIterator[SqliteTables]:
-    """Open the tables in the file `path`, made with its folder where it is missing."""
+    """Open the tables in the file `path`, made with its folder where it is missing.
+
+    Raise TransientError(TABLES_UNAVAILABLE), PermanentError for what this program cannot read.
+    """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-        raise RuntimeError(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed")
+        why = f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed"
+        raise PermanentError(Code.TABLES_UNAVAILABLE, why)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with SqliteTables(path, recorder, clock_ms, lock_wait_seconds).opened() as tables:
         yield tables
@@ -224,5 +230,5 @@ def _is_trouble(error: BaseException) -> bool:
     return database or type(error) is sqlite3.DatabaseError
 
 
-def _unavailable(error: BaseException) -> TransientError:
+def _unavailable(error: object) -> TransientError:
     return TransientError(Code.TABLES_UNAVAILABLE, f"SQLite: {error}")

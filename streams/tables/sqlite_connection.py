@@ -8,6 +8,7 @@ from typing import Any
 
 import aiosqlite
 
+from schemas.errors import Code, PermanentError
 from streams.tables.base import OutboxRow, Row, T
 from streams.tables.queries import Statement, load_migrations
 
@@ -73,9 +74,10 @@ def migrate(connection: sqlite3.Connection) -> None:
     versions = load_migrations()
     (present,) = connection.execute("PRAGMA user_version").fetchone()
     if present > len(versions):
-        raise RuntimeError(
+        raise PermanentError(
+            Code.TABLES_UNAVAILABLE,
             f"the tables are at version {present}, this program knows {len(versions)}: "
-            "run the newer program, or give it another data directory"
+            "run the newer program, or give it another data directory",
         )
     for number, script in enumerate(versions[present:], start=present + 1):
         connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
-from schemas.errors import Code, TransientError
+from schemas.errors import Code, PermanentError, TransientError
 from streams.metrics import Recorder
 from streams.tables.base import OutboxRow, Transaction, Unit
 from streams.tables.queries import load_migrations
@@ -187,9 +187,18 @@ async def test_newer_tables_are_refused(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(RuntimeError, match="version 99"):
+    with pytest.raises(PermanentError, match="version 99"):
         async with open_sqlite(path, Recorder(CollectorRegistry())):
             pass
+
+
+async def test_what_is_no_database_is_told_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "tables.db"
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(TransientError, match=r"tables\.db: file is not a database") as caught:
+        async with open_sqlite(path, Recorder(CollectorRegistry())):
+            pass
+    assert caught.value.code is Code.TABLES_UNAVAILABLE
 
 
 async def test_opening_again_keeps_what_was_there(tmp_path: Path) -> None:
