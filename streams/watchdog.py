@@ -71,14 +71,18 @@ class Progress:
 
     async def look(self) -> None:
         """Measure the lag, and judge."""
-        if self._consumer is None:
+        consumer = self._consumer
+        if consumer is None:
             return
-        lag = await self._consumer.lag()
+        lag = await consumer.lag()
+        if self._consumer is not consumer:
+            # It ended while the broker was asked, and its lag is nobody's any more.
+            return
         self._show({p: (one.messages, one.seconds) for p, one in lag.items()})
         behind = sum(one.messages for one in lag.values())
         idle = self._clock() - self._moved_at
         # A group that never answers shows no lag: nobody knows what this member should read.
-        waits = not self._consumer.is_settled()
+        waits = not consumer.is_settled()
         if behind == 0 and not waits:
             self._moved_at = self._clock()
         elif idle > self._stall_seconds:

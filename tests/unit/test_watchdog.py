@@ -119,6 +119,33 @@ async def test_lag_is_shown_and_zeroed_when_the_consumer_ends() -> None:
         assert recorder.registry.get_sample_value(name, labels) == 0
 
 
+@pytest.mark.parametrize("another", [False, True])
+async def test_a_consumer_that_ends_while_its_lag_is_asked_for_is_not_judged(
+    *, another: bool
+) -> None:
+    async with watched(5) as (progress, consumer, clock, recorder):
+        clock.pass_ms(60_001)
+        asked, answered = asyncio.Event(), asyncio.Event()
+
+        async def slow_lag() -> Mapping[Partition, Lag]:
+            asked.set()
+            await answered.wait()
+            return {P0: Lag(5, 1.5)}
+
+        consumer.lag = slow_lag  # type: ignore[method-assign]
+        looking = asyncio.create_task(progress.look())
+        await asyncio.wait_for(asked.wait(), 10)
+        progress.end()
+        if another:
+            progress.begin(cast(Consumer, Behind(5)))
+        answered.set()
+        await asyncio.wait_for(looking, 10)
+        progress.raise_if_stalled()
+        labels = {"processor": "p", "topic": "t", "partition": "0"}
+        shown = recorder.registry.get_sample_value("parsewire_consumer_lag_messages", labels)
+        assert not shown
+
+
 async def test_another_cluster_at_the_address_ends_the_process(memory_bus: MemoryBus) -> None:
     known = await memory_bus.cluster_id()
     watching = asyncio.create_task(watch_cluster(memory_bus, known, look_seconds=0.001))
