@@ -43,7 +43,7 @@ def demo(
     """Send the sample documents through a deployment of their own, and show each step."""
     settings = load_settings()
     with _data_dir(settings, stay=stay) as data_dir:
-        settings = _demo_settings(settings, Path(data_dir))
+        settings = _demo_settings(settings, Path(data_dir), stay=stay)
         configure_logs(settings, process="demo")
         code = asyncio.run(_demo(settings, samples(), stay=stay))
     if code:
@@ -65,14 +65,14 @@ def _data_dir(settings: Settings, *, stay: bool) -> AbstractContextManager[str]:
     return tempfile.TemporaryDirectory(prefix="parsewire-demo-")
 
 
-def _demo_settings(settings: Settings, data_dir: Path) -> Settings:
+def _demo_settings(settings: Settings, data_dir: Path, *, stay: bool) -> Settings:
     changes: dict[str, object] = {"data_dir": data_dir}
     if "log_level" not in settings.model_fields_set:
         changes["log_level"] = "WARNING"
     embedded = not settings.kafka_bootstrap_servers
     if embedded and "kafka_session_timeout_seconds" not in settings.model_fields_set:
         changes["kafka_session_timeout_seconds"] = _EMBEDDED_SESSION_SECONDS
-    if "topic_prefix" not in settings.model_fields_set:
+    if not (embedded or stay or "topic_prefix" in settings.model_fields_set):
         # Topics that other runs left on a real broker belong to other tables.
         changes["topic_prefix"] = f"parsewire-demo-{uuid.uuid4().hex[:8]}."
     return settings.model_copy(update=changes)
