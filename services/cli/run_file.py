@@ -109,7 +109,8 @@ def write_private(path: Path, content: bytes) -> None:
 def find_target(settings: Settings) -> Target:
     """Tell gateway and key: what was configured, else what `up` left, else the default port."""
     if settings.api_key is not None:
-        key: str | None = settings.api_key.get_secret_value()
+        # Read from a file, it has that file's last line feed.
+        key: str | None = settings.api_key.get_secret_value().strip()
     else:
         key = read_key(settings.data_dir)
     if not key:
@@ -117,6 +118,8 @@ def find_target(settings: Settings) -> Target:
             f"no API key: set {PREFIX}API_KEY, or start `parsewire up`, which keeps one in "
             f"{settings.data_dir / KEY_FILE}"
         )
+    if not (key.isascii() and key.isprintable()):
+        raise CommandError(f"{PREFIX}API_KEY is no key: there are characters in it that none has")
     return Target(find_gateway(settings), key)
 
 

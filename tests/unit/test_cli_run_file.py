@@ -112,6 +112,17 @@ def test_without_a_key_it_says_where_one_comes_from(tmp_path: Path) -> None:
         find_target(settings(tmp_path))
 
 
+def test_a_keys_line_feed_is_no_part_of_it(tmp_path: Path) -> None:
+    given = settings(tmp_path, api_key=SecretStr("pw_given\n"))
+    assert find_target(given).key == "pw_given"
+
+
+@pytest.mark.parametrize("key", ["pw_a\r\nb", "pw_\u00e9", "pw_\x00"])
+def test_what_cannot_be_a_key_is_sent_nowhere(tmp_path: Path, key: str) -> None:
+    with pytest.raises(CommandError, match="PARSEWIRE_API_KEY is no key"):
+        find_target(settings(tmp_path, api_key=SecretStr(key)))
+
+
 def test_a_private_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "api-key"
     path.write_text("old, and much longer")
