@@ -161,7 +161,7 @@ def _key(row: Row) -> dict[str, Any]:
 def _processor(name: str, stop: Row | None) -> dict[str, Any]:
     return {
         "processor": name,
-        "state": "stopped" if stop else "running",
+        "state": "stopped" if stop else "not stopped",
         "since": moment(stop["stopped_ms"]) if stop else None,
         "reason": stop["reason"] if stop else None,
         "version": stop["version"] if stop else None,

@@ -120,7 +120,7 @@ def test_a_stopped_processor_is_listed_and_resumed(capsys: pytest.CaptureFixture
     with_tables(stop)
     table_verbs.list_processors(json=True)
     found = {row["processor"]: row for row in printed(capsys)["processors"]}
-    assert found["job_state"]["state"] == "running"
+    assert found["job_state"]["state"] == "not stopped"
     assert found["parse"]["state"] == "stopped"
     assert (found["parse"]["reason"], found["parse"]["version"]) == ("too many", "9")
     assert found["parse"]["since"].endswith("Z")
