@@ -5,7 +5,7 @@ import csv
 import io
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from schemas.errors import Code, PermanentError
@@ -15,6 +15,10 @@ from streams.parsers.pages import judge_pages, page_limit, select_pages, unused_
 
 PAGE_BREAK = "\f"
 DELIMITERS = ",;\t|"
+
+MOST_BYTES = 32 << 20
+MOST_CELLS = 10_000_000
+"""A text is held in memory, some five times over; of a table's size its bytes alone say nothing."""
 
 _SAMPLE_ROWS = 50
 
@@ -34,28 +38,47 @@ class TextParser:
 
     async def parse(self, document: Document) -> Parsed:
         """Read in a thread, so that a large text does not hold up the loop."""
+        if document.size_bytes > MOST_BYTES:
+            raise _too_large(f"a text may have {MOST_BYTES} bytes, not {document.size_bytes}")
         options = document.options
-        there = await asyncio.to_thread(_read, document.path, document.media_type)
-        selection = select_pages(len(there), options, page_limit(self._max_pages, options))
-        pages = tuple(there[number - 1] for number in selection.numbers)
+        limit = page_limit(self._max_pages, options)
+        text = await asyncio.to_thread(_read, document.path)
+        if document.media_type == CSV:
+            selection = select_pages(1, options, limit)
+            table = await asyncio.to_thread(csv_to_markdown, text)
+            pages: tuple[Page, ...] = (Page(1, table, text if table else ""),)
+        else:
+            selection = select_pages(_count_pages(text), options, limit)
+            pages = await asyncio.to_thread(_cut, text, selection.numbers)
         warnings = (*unused_options(options), *selection.warnings, *judge_pages(pages))
         return Parsed(pages, self.name, self.version, warnings)
 
 
-def _read(path: Path, media_type: str) -> tuple[Page, ...]:
+def _read(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
         raise PermanentError(Code.SOURCE_MISSING, "the document's file is gone") from None
-    text = _decode(raw)
-    if media_type == CSV:
-        table = csv_to_markdown(text)
-        return (Page(1, table, text if table else ""),)
-    parts = text.split(PAGE_BREAK)
-    if len(parts) > 1 and not parts[-1].strip():
-        # A form feed ends a page: after the last one there is no further page.
-        parts.pop()
-    return tuple(_page(number, part) for number, part in enumerate(parts, 1))
+    return _decode(raw)
+
+
+def _count_pages(text: str) -> int:
+    """Count without making them: a text may have a page break for every byte."""
+    breaks = text.count(PAGE_BREAK)
+    # A form feed ends a page: after the last one there is no further page.
+    ended = breaks > 0 and not text[text.rindex(PAGE_BREAK) :].strip()
+    return breaks if ended else breaks + 1
+
+
+def _cut(text: str, numbers: Sequence[int]) -> tuple[Page, ...]:
+    """Cut out the pages of these numbers, which ascend."""
+    pages, start, wanted = [], 0, frozenset(numbers)
+    for number in range(1, numbers[-1] + 1):
+        end = text.find(PAGE_BREAK, start)
+        if number in wanted:
+            pages.append(_page(number, text[start : len(text) if end < 0 else end]))
+        start = end + 1
+    return tuple(pages)
 
 
 def _page(number: int, part: str) -> Page:
@@ -78,21 +101,33 @@ def _decode(raw: bytes) -> str:
 def csv_to_markdown(text: str) -> str:
     """Write a CSV as a Markdown table, its first row as the head, short rows filled up.
 
-    Raise PermanentError(DOCUMENT_BROKEN) when the csv module cannot read it.
+    Raise PermanentError: DOCUMENT_BROKEN when the csv module cannot read it, DOCUMENT_TOO_LARGE
+    when it would have too many cells.
     """
     delimiter = find_delimiter(text)
+    rows = columns = 0
+    for row in _rows(text, delimiter):
+        rows, columns = rows + 1, max(columns, len(row))
+    if rows * columns > MOST_CELLS:
+        # A long row among many short ones: a kilobyte of it could fill the memory.
+        raise _too_large(f"a table may have {MOST_CELLS} cells, not {rows} rows of {columns}")
+    table = io.StringIO()
+    for number, row in enumerate(_rows(text, delimiter)):
+        table.write(_row(row, columns) + "\n")
+        if number == 0:
+            table.write("|" + " --- |" * columns + "\n")
+    return table.getvalue()
+
+
+def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
+    """Read the rows that are not empty, one by one."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        rows = [row for row in reader if any(cell.strip() for cell in row)]
+        yield from (row for row in reader if any(cell.strip() for cell in row))
     except csv.Error as error:
         raise PermanentError(
             Code.DOCUMENT_BROKEN, f"not readable as CSV at line {reader.line_num}: {error}"
         ) from None
-    if not rows:
-        return ""
-    columns = max(len(row) for row in rows)
-    head, *body = (_row(row, columns) for row in rows)
-    return "\n".join([head, "|" + " --- |" * columns, *body]) + "\n"
 
 
 def find_delimiter(text: str) -> str:
@@ -118,3 +153,7 @@ def _row(cells: Sequence[str], columns: int) -> str:
 def _cell(cell: str) -> str:
     escaped = cell.strip().replace("\\", "\\\\").replace("|", "\\|")
     return escaped.replace("\n", "<br>")
+
+
+def _too_large(why: str) -> PermanentError:
+    return PermanentError(Code.DOCUMENT_TOO_LARGE, why)

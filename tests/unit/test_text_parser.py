@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from schemas.errors import Code, PermanentError
 from schemas.events import ParseOptions
 from streams.parsers.base import Document, Parsed
-from streams.parsers.text import TextParser
+from streams.parsers.text import MOST_BYTES, TextParser
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
 
-async def parse(path: Path, media_type: str, max_pages: int | None = None) -> Parsed:
+async def parse(
+    path: Path, media_type: str, max_pages: int | None = None, target_pages: str | None = None
+) -> Parsed:
     raw = await asyncio.to_thread(path.read_bytes)
     return await TextParser(max_pages=100).parse(
         Document(
@@ -25,7 +28,7 @@ async def parse(path: Path, media_type: str, max_pages: int | None = None) -> Pa
             sha256=hashlib.sha256(raw).hexdigest(),
             size_bytes=len(raw),
             media_type=media_type,
-            options=ParseOptions(max_pages=max_pages),
+            options=ParseOptions(max_pages=max_pages, target_pages=target_pages),
         )
     )
 
@@ -115,6 +118,57 @@ async def test_the_producers_page_limit_holds() -> None:
     with pytest.raises(PermanentError, match="has 2 pages, the limit is 1") as caught:
         await parse(SAMPLES / "letter.txt", "text/plain", max_pages=1)
     assert caught.value.code == Code.DOCUMENT_TOO_MANY_PAGES
+
+
+async def test_wanted_pages_alone_are_cut_out(tmp_path: Path) -> None:
+    path = tmp_path / "document"
+    path.write_bytes(b"one\ftwo\fthree\ffour\f")
+    for wanted, texts in {"2-3": ["two", "three"], "1,4": ["one", "four"]}.items():
+        parsed = await parse(path, "text/plain", target_pages=wanted)
+        assert [page.text for page in parsed.pages] == texts
+    parsed = await parse(path, "text/plain", target_pages="4-9")
+    assert [(page.number, page.text) for page in parsed.pages] == [(4, "four")]
+    assert parsed.warnings == ("page_missing:5-9",)
+
+
+@pytest.mark.parametrize(
+    ("raw", "media_type", "code"),
+    [
+        pytest.param(b"\f" * 500_000, "text/plain", "document_too_many_pages", id="pages"),
+        pytest.param(
+            b"a" + b"," * 20_000 + b"\n" + b"x\n" * 20_000,
+            "text/csv",
+            "document_too_large",
+            id="one long row and many short ones",
+        ),
+        pytest.param(b"a,b\n" * 60_000, "text/csv", None, id="many rows"),
+    ],
+)
+async def test_no_text_takes_a_hundred_times_its_memory(
+    tmp_path: Path, raw: bytes, media_type: str, code: str | None
+) -> None:
+    tracemalloc.start()
+    try:
+        if code is None:
+            await parse_bytes(tmp_path, raw, media_type)
+        else:
+            with pytest.raises(PermanentError) as caught:
+                await parse_bytes(tmp_path, raw, media_type)
+            assert caught.value.code == code
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The test's own copies of the document are among it.
+    assert peak < 4_000_000 + 12 * len(raw)
+
+
+async def test_a_text_that_memory_would_not_hold_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "document"
+    path.write_bytes(b"text")
+    given = Document("j", "t", 1, path, "0" * 64, MOST_BYTES + 1, "text/plain", ParseOptions())
+    with pytest.raises(PermanentError, match="33554432 bytes, not 33554433") as caught:
+        await TextParser(max_pages=1).parse(given)
+    assert caught.value.code == Code.DOCUMENT_TOO_LARGE
 
 
 async def test_a_file_that_is_gone_is_said(tmp_path: Path) -> None:
