@@ -13,7 +13,7 @@ import signal
 import struct
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +30,8 @@ LOOK_PAGES = 20
 _LENGTH = struct.Struct(">I")
 _PR_SET_PDEATHSIG = 1
 _DESCRIPTORS = Path("/proc/self/fd")
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+_FIRST = "1000"
 
 
 def main() -> None:
@@ -37,6 +39,7 @@ def main() -> None:
     settings = orjson.loads(sys.argv[1])
     inlet, outlet = _take_pipes()
     _die_with(settings["parent_pid"])
+    _die_first()
     if settings["memory_limit_bytes"] is not None:
         limit = settings["memory_limit_bytes"]
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -169,6 +172,13 @@ def _die_with(parent_pid: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         sys.exit(1)
+
+
+def _die_first() -> None:
+    """Be the one that is ended where memory runs out: a small PDF may ask for all that there is."""
+    with suppress(OSError):
+        # Where there is no such file, or no leave to write it, documents are parsed all the same.
+        _OOM_SCORE.write_text(_FIRST)
 
 
 def _receive(inlet: BinaryIO) -> dict[str, Any] | None:

@@ -228,6 +228,14 @@ async def test_children_do_not_outlive_their_parent(tmp_path: Path, pages: int) 
     await dead(pid)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whom it ends first")
+async def test_a_child_is_ended_before_anybody_else_where_memory_runs_out() -> None:
+    async with open_lite_parser(slots=1, max_pages=10, timeout_seconds=60) as parser:
+        (child,) = parser._idle
+        score = await asyncio.to_thread(Path(f"/proc/{child.pid}/oom_score_adj").read_text)
+    assert score == "1000\n"
+
+
 async def test_the_memory_limit_holds_in_the_child() -> None:
     with pytest.raises(TransientError) as caught:
         async with open_lite_parser(
