@@ -112,6 +112,8 @@ class SqliteTables:
             while len(group) < _GROUP and not self._waiting.empty():
                 group.append(self._waiting.get_nowait())
             group = [waiter for waiter in group if not waiter.done.cancelled()]
+            if not group:
+                continue
             committing = asyncio.ensure_future(on_thread(writer, self._commit, group))
             try:
                 await asyncio.shield(committing)

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from schemas.errors import Code, PermanentError, TransientError
 from streams.metrics import Recorder
 from streams.tables.base import OutboxRow, Transaction, Unit
+from streams.tables.lockfile import LockFile
 from streams.tables.queries import load_migrations
 from streams.tables.sqlite import open_sqlite
 from tests.harness import NOW, Desk, open_desk
@@ -121,6 +122,26 @@ async def test_a_cancelled_caller_does_not_stop_the_others(desk: Desk) -> None:
     second = asyncio.ensure_future(desk.tables.write(begin("b")))
     first.cancel()
     assert await second == 1
+
+
+async def test_callers_that_have_all_left_take_no_turn(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[float] = []
+    acquire = LockFile.acquire
+
+    def counted(lock: LockFile, seconds: float) -> bool:
+        turns.append(seconds)
+        return acquire(lock, seconds)
+
+    monkeypatch.setattr(LockFile, "acquire", counted)
+    left = asyncio.create_task(desk.tables.write(begin("left")))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.wait([left])
+    assert await desk.tables.write(begin("stays")) == 1
+    assert len(turns) == 1
+    assert await position(desk, "left") is None
 
 
 async def test_reading_is_a_snapshot(desk: Desk) -> None:
