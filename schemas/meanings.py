@@ -50,7 +50,7 @@ MEANINGS: dict[Code, Meaning] = {
         500, "The stored bytes changed", "Check the disk; upload the document again with force."
     ),
     Code.DOCUMENT_TOO_LARGE: Meaning(
-        422, "The document is larger than the parser takes", "Split it, or use the local parser."
+        422, "The document is larger than the parser takes", "Split it, or use another parser."
     ),
     Code.VENDOR_REFUSED: Meaning(
         502,
