@@ -1,7 +1,7 @@
 """Reservations: held once for an attempt, never more than a hard budget has, or nothing at all."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,7 +14,7 @@ from schemas.errors import Code
 from schemas.events import CostInput
 from schemas.ids import uuid7
 from schemas.money import Policy, Spend
-from schemas.periods import moment_of
+from schemas.periods import Period, moment_of, unix_ms
 from streams.cost_audit import audit_costs
 from streams.costs import Costs
 from streams.reservations import FROZEN, BudgetSpentError, Payer, check, reserve, standing
@@ -280,6 +280,26 @@ async def test_windows_of_two_zones_hold_and_end_the_same(desk: Desk) -> None:
     assert [f for f in await desk.tables.read(audit_costs) if f.check == "windows"] == []
     await there.settle(second, 30_000)
     await there.settle(first, 20_000)
+    await hold(desk, spend=spend_of(micro_usd=25_000))
+    await refused(desk, spend=spend_of(micro_usd=1))
+    assert [f for f in await desk.tables.read(audit_costs) if f.check == "windows"] == []
+
+
+async def test_windows_of_two_zones_that_begin_together_end_each_at_its_own_end(
+    desk: Desk,
+) -> None:
+    """March ends in London, where summer has begun, an hour before it does in UTC."""
+    london = Ledger(desk.tables, ZoneInfo("Europe/London"))
+    utc = Ledger(desk.tables)
+    desk.clock.now_ms = unix_ms(datetime(2027, 3, 31, 22, 30, tzinfo=UTC))
+    await london.limit(period=Period.MONTH, micro_usd=75_000)
+    first = await london.hold()
+    desk.clock.pass_ms(HOUR_MS)
+    second = await utc.hold()
+    await refused(desk)
+    await utc.settle(first, 20_000)
+    await utc.settle(second, 30_000)
+    assert await window(desk, "deployment/month") == (0, 50_000, 0, 0)
     await hold(desk, spend=spend_of(micro_usd=25_000))
     await refused(desk, spend=spend_of(micro_usd=1))
     assert [f for f in await desk.tables.read(audit_costs) if f.check == "windows"] == []

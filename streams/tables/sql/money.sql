@@ -17,6 +17,7 @@ JOIN (
     UNION ALL SELECT 'month', :month_start, :month_end) AS spans ON spans.period = budgets.period
 LEFT JOIN budget_windows AS windows
     ON windows.budget_id = budgets.id AND windows.start_ms = spans.start_ms
+    AND windows.end_ms = spans.end_ms
 WHERE budgets.scope = 'deployment'
 OR (budgets.scope = 'tenant' AND (budgets.subject = :tenant OR :tenant IS NULL))
 OR (budgets.scope = 'service' AND (budgets.subject = :service OR :service IS NULL))
@@ -63,13 +64,22 @@ SELECT * FROM (
     FROM cost_ledger WHERE booked_ms >= :start_ms AND booked_ms < :end_ms AND service = :subject);
 
 -- name: open_window
+-- One that a time zone of before opened, with the same start and another end, is summed up anew.
 INSERT INTO budget_windows (
     budget_id, start_ms, end_ms, scope, subject, reserved_micro_usd, reserved_pages,
     reserved_requests, spent_micro_usd, spent_pages, spent_requests)
 VALUES (
     :budget_id, :start_ms, :end_ms, :scope, :subject, :reserved_micro_usd, :reserved_pages,
     :reserved_requests, :spent_micro_usd, :spent_pages, :spent_requests)
-ON CONFLICT (budget_id, start_ms) DO NOTHING;
+ON CONFLICT (budget_id, start_ms) DO UPDATE SET
+    end_ms = excluded.end_ms,
+    reserved_micro_usd = excluded.reserved_micro_usd,
+    reserved_pages = excluded.reserved_pages,
+    reserved_requests = excluded.reserved_requests,
+    spent_micro_usd = excluded.spent_micro_usd,
+    spent_pages = excluded.spent_pages,
+    spent_requests = excluded.spent_requests
+WHERE end_ms != excluded.end_ms;
 
 -- name: hold
 -- The guard of every hard budget; fewer rows than windows means that one of them is spent.
