@@ -45,6 +45,9 @@ FAILURES: tuple[tuple[str, Code], ...] = (
 )
 """What stands in a failed job's message, and what is permanent about it; all else may pass."""
 
+MOST_CREDITS = 1e9
+"""A bill beyond that is a defect there, and would not fit the tables."""
+
 _VENDOR_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,199}")
 
 
@@ -122,7 +125,6 @@ def vendor_job(answer: JobAnswer, secrets: Sequence[str] = ()) -> VendorJob:
     state = STATES.get(answer.status)
     if state is None:
         log.warning("vendor_status_unknown", vendor_job_id=answer.id, status=answer.status[:40])
-    job_credits = answer.usage.credits if answer.usage else None
     failure = failure_of(answer, secrets)
     return VendorJob(
         id=answer.id,
@@ -132,8 +134,17 @@ def vendor_job(answer: JobAnswer, secrets: Sequence[str] = ()) -> VendorJob:
         code=failure.code if failure else None,
         message=failure.message if failure else None,
         transient=isinstance(failure, TransientError),
-        credits=job_credits if job_credits is not None and job_credits >= 0 else None,
+        credits=_bill(answer),
     )
+
+
+def _bill(answer: JobAnswer) -> float | None:
+    """Give the credits that a job was billed; none that cannot be, and the estimate counts."""
+    told = answer.usage.credits if answer.usage else None
+    if told is None or 0 <= told <= MOST_CREDITS:
+        return told
+    log.warning("vendor_bill_refused", vendor_job_id=answer.id, credits=told)
+    return None
 
 
 def failure_of(answer: JobAnswer, secrets: Sequence[str] = ()) -> ParsewireError | None:

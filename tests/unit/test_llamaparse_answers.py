@@ -184,7 +184,10 @@ def test_whose_job_it_is(
     assert (job.job_id, job.attempt) == (job_id, attempt)
 
 
-@pytest.mark.parametrize(("given_credits", "told"), [(None, None), (0, 0), (4.5, 4.5), (-1, None)])
+@pytest.mark.parametrize(
+    ("given_credits", "told"),
+    [(None, None), (0, 0), (4.5, 4.5), (-1, None), (1e9, 1e9), (1.1e9, None), (1e300, None)],
+)
 def test_what_a_job_costs(given_credits: float | None, told: float | None) -> None:
     job = vendor_job(JobAnswer("pjb-1", "COMPLETED", usage=UsageAnswer(given_credits)))
     assert (job.state, job.credits) == (VendorState.COMPLETED, told)
