@@ -36,6 +36,16 @@ def count_pages(ranges: Ranges) -> int:
     return sum(last - first + 1 for first, last in ranges)
 
 
+def first_pages(ranges: Ranges, most: int) -> Ranges:
+    """Give the first of the pages, so many at most."""
+    taken: list[tuple[int, int]] = []
+    for first, last in ranges:
+        if most > 0:
+            taken.append((first, min(last, first + most - 1)))
+            most -= last - first + 1
+    return tuple(taken)
+
+
 def split_ranges(ranges: Ranges, pages: int) -> tuple[Ranges, Ranges]:
     """Give what lies within a document of so many pages, and what lies beyond."""
     within = [(first, min(last, pages)) for first, last in ranges if first <= pages]

@@ -41,10 +41,7 @@ async def uncounted(document: Document) -> int | None:
 
 
 class Estimates:
-    """Estimates by the pages that the local parser counts, or else by an upper bound.
-
-    A PDF that states a wrong count of its pages may have more there, up to the limit and one.
-    """
+    """Estimates by the pages that the local parser counts, or else by an upper bound."""
 
     def __init__(
         self,

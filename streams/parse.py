@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -175,6 +175,7 @@ class Parse:
     ) -> ParseQueued | None:
         offer = serving.offer
         spend = await self._purse.quote(document, parser)
+        document = replace(document, held_pages=spend.pages)
         with self._measured(serving, parser.name, "submit") as call:
             seen = await submit(parser, document, spend, serving.intend)
             if seen is None:

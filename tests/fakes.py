@@ -283,6 +283,8 @@ class FakeRemote:
         self.during: dict[str, Callable[[], Awaitable[object]]] = {}
         """By operation: what happens before it is answered."""
         self.calls: list[tuple[str, str]] = []
+        self.held_pages: list[int | None] = []
+        """Of each submission: how many pages money was held for."""
         self.answers = VendorState.PENDING
         """How a submission finds its job."""
 
@@ -311,6 +313,7 @@ class FakeRemote:
 
     async def submit(self, document: Document, file_id: str) -> VendorJob:
         vendor_job_id = f"{document.job_id}-{document.attempt}"
+        self.held_pages.append(document.held_pages)
         await self._called("submit", file_id)
         known = {"job_id": document.job_id, "attempt": document.attempt}
         self.add(vendor_job_id, self.answers, **known)

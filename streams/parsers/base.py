@@ -23,6 +23,8 @@ class Document:
     size_bytes: int
     media_type: str
     options: ParseOptions
+    held_pages: int | None = None
+    """How many pages money is held for: no parser elsewhere may be asked for more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import aiohttp
 
 from schemas.errors import Code, PermanentError
 from schemas.events import ParseOptions
-from schemas.page_ranges import write_ranges
+from schemas.page_ranges import first_pages, write_ranges
 from streams.media import CSV, MARKDOWN, PDF, PLAIN
 from streams.parsers.base import Document
 from streams.parsers.llamaparse_answers import ATTEMPT_TAG, JOB_TAG, LIMIT_TAG, VERSION_TAG
@@ -84,7 +84,7 @@ def order_of(document: Document, file_id: str, terms: Terms) -> dict[str, Any]:
         tags[LIMIT_TAG] = str(limit)
     order: dict[str, Any] = {"file_id": file_id, "tier": tier, "version": version}
     order["user_metadata"] = tags
-    order["page_ranges"] = _page_ranges(options, limit)
+    order["page_ranges"] = _page_ranges(document, limit)
     conditions = {"allowed_page_failure_ratio": ALLOWED_PAGE_FAILURES}
     order["processing_control"] = {"job_failure_conditions": conditions}
     if options.languages:
@@ -99,12 +99,14 @@ def order_of(document: Document, file_id: str, terms: Terms) -> dict[str, Any]:
     return order
 
 
-def _page_ranges(options: ParseOptions, limit: int) -> dict[str, Any]:
-    ranges = wanted_ranges(options, limit)
+def _page_ranges(document: Document, limit: int) -> dict[str, Any]:
+    # LlamaParse cuts a longer document off in silence: one page more shows that it did. A PDF
+    # that states fewer pages than it has would cost more than is held for it.
+    most = limit + 1 if document.held_pages is None else min(limit + 1, document.held_pages)
+    ranges = wanted_ranges(document.options, limit)
     if ranges is None:
-        # LlamaParse cuts a longer document off in silence: one page more shows that it did.
-        return {"max_pages": limit + 1}
-    return {"target_pages": write_ranges(ranges)}
+        return {"max_pages": most}
+    return {"target_pages": write_ranges(first_pages(ranges, most))}
 
 
 def _webhook(terms: Terms) -> dict[str, Any]:

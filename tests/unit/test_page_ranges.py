@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.page_ranges import count_pages, read_ranges, split_ranges, write_ranges
+from schemas.page_ranges import count_pages, first_pages, read_ranges, split_ranges, write_ranges
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,11 @@ def test_every_page_is_kept_and_none_is_added(numbers: set[int], pages: int) -> 
     within, beyond = ([n for a, b in part for n in range(a, b + 1)] for part in parts)
     assert within == sorted(n for n in numbers if n <= pages)
     assert beyond == sorted(n for n in numbers if n > pages)
+
+
+@pytest.mark.parametrize(
+    ("most", "left"),
+    [(1, "2"), (2, "2-3"), (3, "2-3,5"), (4, "2-3,5,7"), (6, "2-3,5,7-9"), (99, "2-3,5,7-9")],
+)
+def test_the_first_pages_of_ranges(most: int, left: str) -> None:
+    assert write_ranges(first_pages(read_ranges("2-3,5,7-9"), most)) == left

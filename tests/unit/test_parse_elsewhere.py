@@ -74,6 +74,7 @@ async def test_a_submitted_document_is_said_to_be_there(room: Elsewhere) -> None
         ("intend", "llamaparse"),
         ("submit", "file-job"),
     ]
+    assert room.remote.held_pages == [10]
     assert room.parser.seen == []
     assert room.measured() == [("llamaparse", "submit", "ok"), ("llamaparse", "parse", "ok")]
 
