@@ -55,7 +55,8 @@ class CostReleased(CostEvent):
 class CostCorrected(CostEvent):
     """The vendor changed its bill afterwards, by so much.
 
-    Without a job elsewhere, an estimate that had counted is taken back: the bill has come.
+    Without a job elsewhere, an estimate that had counted is taken back, and its request with it:
+    the bill has come.
     """
 
     vendor_job_id: str | None
@@ -63,3 +64,14 @@ class CostCorrected(CostEvent):
     micro_usd: int
     credits: float
     """The new bill's, whole."""
+
+
+def spent_by(body: CostEvent) -> tuple[int, int, int]:
+    """Give the micro-dollars, pages and requests that an event adds to what is spent."""
+    match body:
+        case CostSettled():
+            return body.micro_usd, body.pages, 1
+        case CostCorrected():
+            return body.micro_usd, body.pages, -1 if body.vendor_job_id is None else 0
+        case _:
+            return 0, 0, 0

@@ -96,7 +96,10 @@ class Billing:
         if parser not in self._unmetered:
             micro_usd = self._amount(account, outcome, credits_billed)
         elif await _is_paid(tx, line):
-            outcome, credits_billed, micro_usd = "unbilled", None, 0
+            # The same call under another name: told of, it would count as a second request.
+            named = {"parser": parser, "vendor_job_id": vendor_job_id}
+            await tx.run("vendor.settle", **named, **asdict(_Bill("unbilled", None, 0)))
+            return
         else:
             micro_usd = account.estimate
         await _book(tx, line, account, _Bill(outcome, credits_billed, micro_usd))

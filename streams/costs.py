@@ -16,7 +16,13 @@ from typing import Any
 import orjson
 
 from schemas.codec import type_name
-from schemas.cost_events import CostCorrected, CostReleased, CostReserved, CostSettled
+from schemas.cost_events import (
+    CostCorrected,
+    CostReleased,
+    CostReserved,
+    CostSettled,
+    spent_by,
+)
 from schemas.errors import Code, PermanentError
 from schemas.events import CostInput, Event
 from schemas.periods import day_of, unix_ms
@@ -86,7 +92,7 @@ class Costs:
         booked_ms = unix_ms(body.booked_at)
         day = day_of(booked_ms, self._zone)
         ended = _ended(changes, body)
-        change = {**_given_back(ended), **_spent(body)}
+        change = {**_given_back(ended), **dict(zip(_SPENT, spent_by(body), strict=True))}
         window = changes.windows[body.tenant, body.service, booked_ms]
         for name, amount in change.items():
             window[name] += amount
@@ -108,17 +114,6 @@ def _given_back(ended: Row | None) -> dict[str, int]:
     if ended is None:
         return dict.fromkeys(_HELD, 0)
     return dict(zip(_HELD, (-ended["micro_usd"], -ended["pages"], -1), strict=True))
-
-
-def _spent(body: CostInput) -> dict[str, int]:
-    match body:
-        case CostSettled():
-            amounts = (body.micro_usd, body.pages, 1)
-        case CostCorrected():
-            amounts = (body.micro_usd, body.pages, 0)
-        case _:
-            amounts = (0, 0, 0)
-    return dict(zip(_SPENT, amounts, strict=True))
 
 
 def _ended(changes: _Changes, body: CostInput) -> Row | None:

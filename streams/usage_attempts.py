@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from schemas.cost_events import CostCorrected, CostReleased, CostReserved, CostSettled
+from schemas.cost_events import CostReleased, CostReserved, CostSettled, spent_by
 from schemas.events import CostInput
 from streams.usage_windows import DAY_MS, Amounts
 
@@ -48,7 +48,7 @@ def moved(
             ended, after = True, (0, 0, 0)
     change = tuple(new - was for new, was in zip(after, held, strict=True))
     seen = (*old.seen, event_id)[-_MOST_IDS:]
-    return Attempt(old.partition, now_ms, seen, *after, ended), Amounts(*_spent(body), *change)
+    return Attempt(old.partition, now_ms, seen, *after, ended), Amounts(*spent_by(body), *change)
 
 
 def is_forgotten(attempt: Attempt, now_ms: int) -> bool:
@@ -60,13 +60,3 @@ def is_forgotten(attempt: Attempt, now_ms: int) -> bool:
 def attempt_key(job_id: str, attempt: int) -> bytes:
     """Write the key under which an attempt is kept."""
     return orjson.dumps(["a", job_id, attempt])
-
-
-def _spent(body: CostInput) -> tuple[int, int, int]:
-    match body:
-        case CostSettled():
-            return body.micro_usd, body.pages, 1
-        case CostCorrected():
-            return body.micro_usd, body.pages, 0
-        case _:
-            return 0, 0, 0

@@ -38,6 +38,14 @@ class Payer:
         body = CostCorrected(*self._who, "vendor-job", pages, micro_usd, 1.0)
         return self._event(body, f"corrected-{number}")
 
+    def given_up(self, micro_usd: int, pages: int = 1) -> Event:
+        body = CostSettled(*self._who, None, "estimated", pages, micro_usd)
+        return self._event(body, "given up")
+
+    def taken_back(self, micro_usd: int, pages: int = 1) -> Event:
+        body = CostCorrected(*self._who, None, -pages, -micro_usd, 0.0)
+        return self._event(body, "taken back")
+
     def _event(self, body: Body, kind: str) -> Event:
         event_id = derived_id(kind, *self._who[:3])
         return Event(event_id, "/test", self._booked_at + timedelta(seconds=1), body)

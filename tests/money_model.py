@@ -74,7 +74,7 @@ class Book:
             pages = 0 if outcome == "unbilled" else held.pages
             lines = [Line(held, ends=True, spent=(amount, pages, 1))]
             if held.given_up:
-                lines.append(Line(held, spent=(-held.micro_usd, -held.pages, 0)))
+                lines.append(Line(held, spent=(-held.micro_usd, -held.pages, -1)))
         elif credits_billed is not None and credits_billed != held.credits:
             pages = held.pages if held.outcome == "unbilled" else 0
             lines = [Line(held, spent=(amount - held.booked_micro_usd, pages, 0))]

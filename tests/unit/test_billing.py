@@ -160,7 +160,9 @@ async def test_a_parser_without_bills_costs_what_was_held_once(desk: Desk) -> No
     await book("c2")
     await fold_costs(desk)
     assert (await held(desk), await spent(desk)) == (0, 9_000)
-    assert [row["spent_pages"] for row in await costs_of_day(desk)] == [10]
+    (day,) = await costs_of_day(desk)
+    assert (day["spent_pages"], day["spent_requests"]) == (10, 1)
+    assert await desk.tables.read(audit_costs) == []
 
 
 async def test_each_attempt_at_a_parser_without_bills_costs_what_was_held(desk: Desk) -> None:
@@ -262,6 +264,8 @@ async def test_an_estimate_that_counted_is_taken_back_when_the_bill_comes(
         **about(job), vendor_job_id=None, pages=-10, micro_usd=-37_500, credits=0.0
     )
     assert (await held(desk), await spent(desk)) == (0, 30_000)
+    (day,) = await costs_of_day(desk)
+    assert (day["spent_pages"], day["spent_requests"]) == (10, 1)
     assert await desk.tables.read(lambda tx: audit_costs(tx, grace_ms=0)) == []
 
 

@@ -60,6 +60,13 @@ def test_money_is_held_then_spent_then_corrected() -> None:
     assert money(hour(usage)) == (7_000, 2, 1, 0, 0, 0)
 
 
+def test_an_estimate_that_is_taken_back_takes_its_request_with_it() -> None:
+    usage, payer = usage_at(), Payer("job-1", NOON)
+    count(usage, [payer.given_up(9_000, pages=3), payer.settled(7_500, pages=3)])
+    count(usage, [payer.taken_back(9_000, pages=3)], start=2)
+    assert money(hour(usage)) == (7_500, 3, 1, 0, 0, 0)
+
+
 def test_a_release_gives_everything_back() -> None:
     usage, payer = usage_at(), Payer("job-1", NOON)
     count(usage, [payer.reserved(9_000, pages=3), payer.released()])
