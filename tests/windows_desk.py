@@ -148,9 +148,17 @@ class WindowsDesk:
 
     async def alerts(self) -> Counter[int]:
         """Count the alerts by percent, whatever comes twice under one id taken once."""
+        told = dict(await self._alerts())
+        return Counter(told.values())
+
+    async def alerts_sent(self) -> Counter[int]:
+        """Count the alerts by percent, those that came twice as two."""
+        return Counter(percent for _, percent in await self._alerts())
+
+    async def _alerts(self) -> list[tuple[str, int]]:
+        """Give the alerts in their order, each with its id and its percent."""
         seen = await read_topic(self.servers, f"{self.prefix}usage.alerts")
-        bodies = {one.headers["ce_id"]: orjson.loads(one.value) for one in seen}
-        return Counter(body["percent"] for body in bodies.values())
+        return [(one.headers["ce_id"], orjson.loads(one.value)["percent"]) for one in seen]
 
     def _is_committed(self) -> bool:
         topic = self.prefix + COSTS_EVENTS.name

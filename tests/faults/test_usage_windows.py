@@ -81,6 +81,8 @@ async def test_each_threshold_is_said_once_over_a_restart(
         assert await desk.process.wait(15) == 0
         await desk.process.start()
         await spend(30, 50, 80)
+        # Who ends in order remembers what was said; who is killed may say it again, under its id.
+        assert await desk.alerts_sent() == {50: 1, 80: 1}
         await desk.process.kill()
         await desk.process.start()
         await spend(30, 50, 80, 100)
