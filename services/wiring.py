@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from pydantic import SecretStr
 
@@ -139,12 +140,13 @@ async def open_parsers(
         )
         remote: dict[str, RemoteParser] = {}
         if settings.llamaparse_api_key:
-            gate = SharedGate(tables, LLAMAPARSE, lambda: current.rate(LLAMAPARSE), recorder)
+            gate = SharedGate(tables, LLAMAPARSE, partial(current.rate, LLAMAPARSE), recorder)
             options = _llamaparse_options(settings, settings.llamaparse_api_key)
             opened = open_llama_parse(options, gate)
             remote[LLAMAPARSE] = await stack.enter_async_context(opened)
         if settings.callback_parser_url:
-            gate = SharedGate(tables, CALLBACK, lambda: current.rate(CALLBACK), recorder)
+            rate = partial(current.rate, CALLBACK)
+            gate = SharedGate(tables, CALLBACK, rate, recorder, begins_by="submit")
             hosted = open_callback_parser(_callback_options(settings), gate)
             remote[CALLBACK] = await stack.enter_async_context(hosted)
         name = settings.remote_parser

@@ -23,7 +23,12 @@ from streams.token_bucket import Rate
 log = structlog.get_logger(__name__)
 
 LONGEST_WAIT_SECONDS = 5.0
-"""How long a call waits here for its token; one that would wait longer is put off."""
+"""How long a call that begins with a document waits here for its token; one that would wait longer
+is put off."""
+
+LONGEST_WAIT_TO_GO_ON_SECONDS = 15.0
+"""How long any other call waits. Were it no longer, a crowd of documents that want to begin would
+take every token, and none that has begun would come to its end."""
 
 _RACES = 10
 _OTHERS_PROBE_MS = 15_000
@@ -60,23 +65,24 @@ class SharedGate:
         rate: Callable[[], Rate],
         recorder: Recorder,
         *,
+        begins_by: str = "upload",
         sleep: Sleep = asyncio.sleep,
-        longest_wait_seconds: float = LONGEST_WAIT_SECONDS,
     ) -> None:
         self._tables = tables
         self._account = account
         self._rate = rate
         self._recorder = recorder
         self._sleep = sleep
-        self._longest_wait_ms = int(longest_wait_seconds * 1000)
+        self._begins_by = begins_by
 
-    async def enter(self, operation: str) -> None:
+    async def enter(self, operation: str, calls: int = 1) -> None:
         """Return when the call may start, having waited for its token.
 
-        Raise TransientError CIRCUIT_OPEN or VENDOR_RATE_LIMITED with the wait.
+        Of the tokens that it pays, it waits for the first alone. Raise TransientError CIRCUIT_OPEN
+        or VENDOR_RATE_LIMITED with the wait.
         """
         try:
-            entry = await self._write(self._take)
+            entry = await self._write(lambda tx: self._take(tx, operation, calls))
             if entry.wait_ms:
                 self._recorder.observe(
                     GATE_WAIT_SECONDS, entry.wait_ms / 1000, service=self._account
@@ -113,26 +119,31 @@ class SharedGate:
                 failures=after.failures,
             )
 
-    async def _take(self, tx: Transaction) -> Pass:
+    async def _take(self, tx: Transaction, operation: str, calls: int) -> Pass:
         circuit, seen = await read_circuit(tx, self._account)
         refused_ms = circuit.refuses_ms(tx.now_ms)
         if refused_ms is not None:
             raise _circuit_open(self._account, circuit, refused_ms)
+        wait_ms = await self._pay(tx, operation, calls) if calls else 0
+        entered = circuit.entered(tx.now_ms)
+        if entered is not circuit:
+            await save_circuit(tx, self._account, entered, seen)
+        return Pass(self._account, entered.epoch, wait_ms, entered, tx.now_ms)
+
+    async def _pay(self, tx: Transaction, operation: str, calls: int) -> int:
+        """Take the tokens, and give the wait for the first of them."""
         rate = self._rate()
-        bucket, bucket_seen = await read_bucket(tx, self._account, rate)
-        bucket = bucket.taken()
-        wait_ms = bucket.wait_ms(rate)
-        if wait_ms > self._longest_wait_ms:
+        bucket, seen = await read_bucket(tx, self._account, rate)
+        wait_ms = bucket.taken().wait_ms(rate)
+        begins = operation == self._begins_by
+        if wait_ms > 1000 * (LONGEST_WAIT_SECONDS if begins else LONGEST_WAIT_TO_GO_ON_SECONDS):
             raise TransientError(
                 Code.VENDOR_RATE_LIMITED,
                 f"the rate of {self._account} is used up",
                 retry_after_seconds=wait_ms / 1000,
             )
-        await save_bucket(tx, self._account, bucket, bucket_seen)
-        entered = circuit.entered(tx.now_ms)
-        if entered is not circuit:
-            await save_circuit(tx, self._account, entered, seen)
-        return Pass(self._account, entered.epoch, wait_ms, entered, tx.now_ms)
+        await save_bucket(tx, self._account, bucket.taken(calls), seen)
+        return wait_ms
 
     async def _check(self, tx: Transaction, entry: Pass) -> None:
         """Refuse a call after its wait when the circuit opened meanwhile."""

@@ -43,9 +43,9 @@ class Bucket:
             slowed, until_ms = max(0, slowed - steps), until_ms + steps * SLOWED_MS
         return Bucket(tokens, now_ms, slowed, until_ms if slowed else 0)
 
-    def taken(self) -> "Bucket":
-        """Take a token, or owe one."""
-        return replace(self, tokens_micro=self.tokens_micro - TOKEN)
+    def taken(self, tokens: int = 1) -> "Bucket":
+        """Take tokens, or owe them."""
+        return replace(self, tokens_micro=self.tokens_micro - tokens * TOKEN)
 
     def wait_ms(self, rate: Rate) -> int:
         """Tell when what is owed has flowed in; 0 where nothing is."""

@@ -24,11 +24,13 @@ class OpenGate:
 
     def __init__(self) -> None:
         self.entered: list[str] = []
+        self.paid: list[int] = []
         self.noted: list[tuple[str, Code | None]] = []
         self.on_enter: dict[str, Callable[[], object]] = {}
 
-    async def enter(self, operation: str) -> None:
+    async def enter(self, operation: str, calls: int = 1) -> None:
         self.entered.append(operation)
+        self.paid.append(calls)
         self.on_enter.get(operation, bool)()
 
     async def note(self, operation: str, failure: Code | None) -> None:

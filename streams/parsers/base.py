@@ -155,8 +155,12 @@ class Gate(Protocol):
     A call enters and is noted by the same task; one that was refused is not noted.
     """
 
-    async def enter(self, operation: str) -> None:
-        """Return when the call may start; raise TransientError with the wait otherwise."""
+    async def enter(self, operation: str, calls: int = 1) -> None:
+        """Return when the call may start; raise TransientError with the wait otherwise.
+
+        `calls` are those that it pays for: 2 where another one is sure to follow it, 0 for that
+        other one.
+        """
         ...
 
     async def note(self, operation: str, failure: Code | None) -> None:

@@ -121,6 +121,8 @@ class LlamaParse:
                 seconds_for(self._call_seconds, document.size_bytes),
                 body=upload_form(document, file),
                 of_document=True,
+                # A file that was sent and then waits for a turn is sent for nothing.
+                pays_for=2,
             )
             return (await self._calls.demand(call, FileAnswer)).id
 
@@ -131,7 +133,12 @@ class LlamaParse:
         time-out, a cut, any 5xx (a balancer's too), a success that cannot be read.
         """
         body = orjson.dumps(order_of(document, file_id, self._terms))
-        call = Call("submit", "POST", _JOBS, self.submit_seconds, body=body, of_document=True)
+        call = Call(
+            *("submit", "POST", _JOBS, self.submit_seconds),
+            body=body,
+            of_document=True,
+            pays_for=0,
+        )
         prompt = document.options.prompt
         try:
             answer = await self._calls.demand(call, JobAnswer, (prompt,) if prompt else ())

@@ -24,7 +24,7 @@ _PART_OF_A_SECOND = 0.5
 class LetThrough:
     """A Gate that holds nobody and learns nothing: a look must change neither rate nor circuit."""
 
-    async def enter(self, operation: str) -> None:
+    async def enter(self, operation: str, calls: int = 1) -> None:
         """Return at once."""
 
     async def note(self, operation: str, failure: Code | None) -> None:

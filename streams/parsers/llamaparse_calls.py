@@ -43,7 +43,8 @@ _UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp
 class Call:
     """One request; `expected` are the refusals that the caller reads itself.
 
-    `of_document` says that a refusal may blame the document that the call stands for.
+    `of_document` says that a refusal may blame the document that the call stands for; `pays_for`,
+    how many calls of the account's rate it takes up.
     """
 
     operation: str
@@ -54,6 +55,7 @@ class Call:
     body: bytes | aiohttp.FormData | None = field(default=None, repr=False)
     expected: frozenset[int] = frozenset()
     of_document: bool = False
+    pays_for: int = 1
     limit_bytes: int = BODY_LIMIT_BYTES
 
 
@@ -146,7 +148,7 @@ class Calls:
         deadline = asyncio.get_running_loop().time() + call.seconds
         try:
             async with asyncio.timeout_at(deadline):
-                await self._gate.enter(call.operation)
+                await self._gate.enter(call.operation, call.pays_for)
         except TimeoutError:
             raise TransientError(
                 Code.VENDOR_RATE_LIMITED, f"{call.operation} had no turn in {call.seconds:g} s"

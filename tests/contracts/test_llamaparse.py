@@ -189,6 +189,8 @@ async def test_a_refused_submission_created_nothing(
     assert cloud.jobs == {}
     assert operations(cloud) == ["upload_file", "create"]
     assert gate.noted[-1] == ("submit", noted)
+    # Its turn was paid for with the upload: no document is sent for nothing.
+    assert gate.paid == [2, 0]
 
 
 async def test_a_file_that_expired_there_may_be_sent_again(

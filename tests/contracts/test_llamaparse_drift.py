@@ -295,8 +295,8 @@ async def test_a_closed_gate_stops_the_call(
 
 async def test_the_wait_at_the_gate_counts_for_the_deadline(oracle: Oracle, tmp_path: Path) -> None:
     class SlowGate(OpenGate):
-        async def enter(self, operation: str) -> None:
-            await super().enter(operation)
+        async def enter(self, operation: str, calls: int = 1) -> None:
+            await super().enter(operation, calls)
             await asyncio.Event().wait()
 
     gate = SlowGate()

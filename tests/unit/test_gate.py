@@ -32,7 +32,12 @@ class Room:
 
     def gate(self) -> SharedGate:
         return SharedGate(
-            self.desk.tables, "cloud", lambda: self.rate, self.desk.recorder, sleep=self.sleep
+            self.desk.tables,
+            "cloud",
+            lambda: self.rate,
+            self.desk.recorder,
+            begins_by="look",
+            sleep=self.sleep,
         )
 
     async def sleep(self, seconds: float) -> None:
@@ -81,6 +86,33 @@ async def test_gates_share_one_rate_and_wait_exactly(room: Room) -> None:
     await call(gates[2])
     assert room.waits[5:] == [5.0]
     assert (room.metric("entered"), room.metric("vendor_rate_limited")) == (8, 2)
+
+
+async def test_what_goes_on_waits_longer_than_what_begins(room: Room) -> None:
+    gate = room.gate()
+    for _ in range(7):
+        await call(gate)
+    assert (await refused(gate))[0] is Code.VENDOR_RATE_LIMITED
+    for _ in range(10):
+        await gate.enter("fetch")
+    assert room.waits[-10:] == [float(seconds) for seconds in range(6, 16)]
+    with pytest.raises(TransientError) as caught:
+        await gate.enter("fetch")
+    assert caught.value.retry_after_seconds == 16.0
+
+
+async def test_what_was_paid_for_before_waits_for_nothing(room: Room) -> None:
+    gate = room.gate()
+    await gate.enter("look", 2)
+    assert (room.waits, await room.tokens()) == ([], 0)
+    await gate.enter("fetch", 0)
+    assert (room.waits, await room.tokens()) == ([], 0)
+    await gate.enter("look", 2)
+    assert (room.waits, await room.tokens()) == ([1.0], -2)
+    await gate.note("look", Code.VENDOR_UNAUTHORIZED)
+    with pytest.raises(TransientError) as caught:
+        await gate.enter("fetch", 0)
+    assert caught.value.code == Code.CIRCUIT_OPEN
 
 
 async def test_a_changed_rate_holds_at_the_next_call(room: Room) -> None:
@@ -215,7 +247,16 @@ async def test_processes_that_enter_at_once_share_the_rate(tmp_path: Path) -> No
             recorder = Recorder(CollectorRegistry())
             opened = open_sqlite(tmp_path / "tables.db", recorder, clock_ms=clock)
             tables = await stack.enter_async_context(opened)
-            gates.append(SharedGate(tables, "cloud", lambda: Rate(60, 10), recorder, sleep=sleep))
+            gates.append(
+                SharedGate(
+                    tables,
+                    "cloud",
+                    lambda: Rate(60, 10),
+                    recorder,
+                    begins_by="look",
+                    sleep=sleep,
+                )
+            )
         ends = await asyncio.gather(
             *(gates[n % 4].enter("look") for n in range(40)), return_exceptions=True
         )
