@@ -214,6 +214,8 @@ class VendorLook:
         try:
             return await self._parser.see(vendor_job_id)
         except (TransientError, PermanentError) as error:
+            if error.code is Code.VENDOR_LOST:
+                return None
             # It says nothing of the job, and a day of such answers would stop this processor.
             raise _left(error) from error
 

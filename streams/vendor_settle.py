@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from schemas.errors import PermanentError, TransientError
+from schemas.errors import Code, PermanentError, TransientError
 from schemas.job import State
 from streams.billing import Billing
 from streams.metrics import STEP_TIMERS_FIRED, Recorder
@@ -139,7 +139,7 @@ class VendorSettle:
                 return False
         except (TransientError, PermanentError) as error:
             log.info("vendor_job_not_settled", parser=parser.name, error=error.message)
-            return False
+            return error.code is Code.VENDOR_LOST and await self._give_up(vendor_job)
         return not self._forget or await self._forgotten(parser, vendor_job)
 
     async def _forgotten(self, parser: RemoteParser, vendor_job: Unsettled) -> bool:
@@ -169,7 +169,7 @@ class VendorSettle:
         return True
 
     async def _give_up(self, vendor_job: Unsettled) -> bool:
-        """Wait a day for a parser that is not configured, then settle without it."""
+        """Wait a day for a parser that is not configured, or a job not shown; then settle."""
         if vendor_job.age_ms <= _BILL_MS:
             return False
         if not vendor_job.settled:

@@ -154,6 +154,9 @@ class VendorSweep:
             if outcome == "stuck":
                 await parser.cancel(overdue.job.vendor_job_id or "")
         except (TransientError, PermanentError) as error:
+            if outcome == "lost" and error.code is Code.VENDOR_LOST:
+                # It stands in no list of ours either.
+                return None, outcome
             log.warning("vendor_job_left", job=overdue.job.id, why=outcome, error=error.message)
             # Its settle timer goes on with cancelling: the job itself must not wait for ever.
             if outcome == "lost" or overdue.age_ms <= _HOPELESS * self._job_ms:

@@ -129,7 +129,10 @@ class RemoteParser(Protocol):
         ...
 
     async def see(self, vendor_job_id: str) -> VendorJob | None:
-        """Look at one job, with its bill where that is known; None when it is unknown there."""
+        """Look at one job, with its bill where that is known; None when it is unknown there.
+
+        Raise TransientError(VENDOR_LOST) for one that is not shown to us, which may be another's.
+        """
         ...
 
     async def find(self, job_id: str, attempt: int, since: datetime) -> VendorJob | None:

@@ -169,16 +169,18 @@ class LlamaParse:
             return None
         answer = await self._calls.ask(
             Call(
-                "see",
-                "GET",
-                f"{_JOBS}/{vendor_job_id}",
-                self._call_seconds,
+                *("see", "GET", f"{_JOBS}/{vendor_job_id}", self._call_seconds),
                 query=[("expand", "usage")],
-                expected=frozenset({404}),
+                expected=frozenset({403, 404}),
             ),
             ResultAnswer,
         )
-        return None if isinstance(answer, Refusal) else vendor_job(answer.job, self._secrets)
+        if not isinstance(answer, Refusal):
+            return vendor_job(answer.job, self._secrets)
+        if answer.status == 403:
+            # Another project's: a webhook may name any job, and must not open the circuit by that.
+            raise TransientError(Code.VENDOR_LOST, "LlamaParse does not show the job to our key")
+        return None
 
     async def find(self, job_id: str, attempt: int, since: datetime) -> VendorJob | None:
         """Look for our attempt's job among all that were created since then."""

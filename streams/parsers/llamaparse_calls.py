@@ -41,7 +41,7 @@ _UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request; `expected` are the refusals that the caller reads itself.
+    """One request; `expected` are the refusals that the caller reads itself, and that blame nobody.
 
     `of_document` says that a refusal may blame the document that the call stands for; `pays_for`,
     how many calls of the account's rate it takes up.
@@ -140,7 +140,10 @@ class Calls:
         except ParsewireError as error:
             await self._note(call, error.code)
             raise
-        await self._note(call, target.fault(answer) if isinstance(answer, Refusal) else None)
+        failure = None
+        if isinstance(answer, Refusal) and answer.status not in call.expected:
+            failure = target.fault(answer)
+        await self._note(call, failure)
         return answer
 
     async def _enter(self, call: Call) -> float:

@@ -186,6 +186,21 @@ async def test_trouble_on_the_way_is_transient_and_noted(
     assert gate.entered == ["upload", "submit", call]
 
 
+async def test_a_job_of_another_project_is_not_shown_and_blames_no_key(
+    cloud: LlamaCloud, parser: LlamaParse, gate: OpenGate
+) -> None:
+    cloud.inject("get", Fault.FORBIDDEN)
+    with pytest.raises(TransientError) as caught:
+        await parser.see("pjb-of-others")
+    assert caught.value.code == Code.VENDOR_LOST
+    assert gate.noted == [("see", None)]
+    cloud.inject("list", Fault.FORBIDDEN)
+    with pytest.raises(TransientError) as caught:
+        await parser.look(["pjb-of-others"])
+    assert caught.value.code == Code.VENDOR_UNAUTHORIZED
+    assert gate.noted[1:] == [("look", Code.VENDOR_UNAUTHORIZED)]
+
+
 async def test_neither_messages_nor_logs_hold_the_key(
     cloud: LlamaCloud, parser: LlamaParse, tmp_path: Path
 ) -> None:

@@ -414,6 +414,12 @@ async def test_one_that_is_unknown_there_is_put_aside(room: Room) -> None:
     assert await room.parked() == "llamaparse does not know the job that the webhook names"
 
 
+async def test_one_of_another_project_is_put_aside(room: Room) -> None:
+    await queue(room.desk)
+    room.parser.failures["see"] = TransientError(Code.VENDOR_LOST, "not shown")
+    assert await room.parked() == "llamaparse does not know the job that the webhook names"
+
+
 async def test_one_that_was_settled_and_deleted_there_is_put_aside_no_more(room: Room) -> None:
     job = await queue(room.desk)
     room.parser.add("v1", VendorState.COMPLETED, job_id=job.id, attempt=1, credits=3.0)

@@ -277,6 +277,18 @@ async def test_a_parser_that_is_not_configured_any_more_is_waited_for_a_day(
     assert await timed(desk) == []
 
 
+async def test_one_that_is_not_shown_to_us_is_waited_for_a_day(
+    desk: Desk, parser: FakeRemote
+) -> None:
+    job, settle = await complete(desk), settle_of(desk, parser, forget=True)
+    parser.failures["see"] = TransientError(Code.VENDOR_LOST, "not shown")
+    await tick(desk, settle, DAY_MS)
+    assert await lines(desk, job) == [("v1", None, None, 1)]
+    await tick(desk, settle, 10_000)
+    assert await lines(desk, job) == [("v1", "never_told", None, 1)]
+    assert await timed(desk) == []
+
+
 @pytest.mark.parametrize("operation", ["see", "cancel"])
 @pytest.mark.parametrize("failure", [AWAY, PermanentError(Code.VENDOR_REFUSED, "422")])
 async def test_nothing_is_concluded_from_a_parser_that_is_away(

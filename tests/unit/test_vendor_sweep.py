@@ -132,6 +132,16 @@ async def test_one_that_only_the_list_does_not_know_is_not_lost(
     assert (await desk.job(job.id)).state is State.PARSE_QUEUED
 
 
+async def test_one_that_no_list_knows_and_nobody_shows_us_is_lost(
+    desk: Desk, parser: FakeRemote
+) -> None:
+    job, sweep = await queue(desk), sweep_of(desk, parser)
+    parser.failures["see"] = TransientError(Code.VENDOR_LOST, "not shown")
+    (said,) = await tick(desk, sweep, 90_000)
+    assert isinstance(said, ev.ParseFailed)
+    assert (said.code, said.job_id) == ("vendor_lost", job.id)
+
+
 async def test_one_that_is_pending_is_asked_about_ever_more_seldom(
     desk: Desk, parser: FakeRemote
 ) -> None:
