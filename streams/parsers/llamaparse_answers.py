@@ -22,9 +22,10 @@ VendorId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,199}\Z")]
 """An id that is safe in a path."""
 
 JOB_TAG, ATTEMPT_TAG, LIMIT_TAG, VERSION_TAG = "job", "attempt", "page_limit", "version"
-"""The keys of `user_metadata`: our job and attempt, the page limit, the tier's version.
+PAGES_TAG = "target_pages"
+"""The keys of `user_metadata`: our job and attempt, the page limit, the tier's version, the pages.
 
-The limit stands there only where the whole document was submitted.
+The limit stands there only where the whole document was submitted, the pages where some were.
 """
 
 STATES = {

@@ -10,7 +10,13 @@ from schemas.events import ParseOptions
 from schemas.page_ranges import first_pages, write_ranges
 from streams.media import CSV, MARKDOWN, PDF, PLAIN
 from streams.parsers.base import Document
-from streams.parsers.llamaparse_answers import ATTEMPT_TAG, JOB_TAG, LIMIT_TAG, VERSION_TAG
+from streams.parsers.llamaparse_answers import (
+    ATTEMPT_TAG,
+    JOB_TAG,
+    LIMIT_TAG,
+    PAGES_TAG,
+    VERSION_TAG,
+)
 from streams.parsers.pages import page_limit, wanted_ranges
 
 LARGEST_FILE_BYTES = 512 * 1024 * 1024
@@ -80,11 +86,18 @@ def order_of(document: Document, file_id: str, terms: Terms) -> dict[str, Any]:
     version = terms.version_of(tier)
     tags = {JOB_TAG: document.job_id, ATTEMPT_TAG: str(document.attempt), VERSION_TAG: version}
     limit = page_limit(terms.max_pages, options)
-    if options.target_pages is None:
-        tags[LIMIT_TAG] = str(limit)
+    ranges = wanted_ranges(options, limit)
     order: dict[str, Any] = {"file_id": file_id, "tier": tier, "version": version}
     order["user_metadata"] = tags
-    order["page_ranges"] = _page_ranges(document, limit)
+    # LlamaParse cuts a longer document off in silence: one page more shows that it did. A PDF
+    # that states fewer pages than it has would cost more than is held for it.
+    most = limit + 1 if document.held_pages is None else min(limit + 1, document.held_pages)
+    if ranges is None:
+        tags[LIMIT_TAG] = str(limit)
+        order["page_ranges"] = {"max_pages": most}
+    else:
+        tags[PAGES_TAG] = write_ranges(ranges)
+        order["page_ranges"] = {"target_pages": write_ranges(first_pages(ranges, most))}
     conditions = {"allowed_page_failure_ratio": ALLOWED_PAGE_FAILURES}
     order["processing_control"] = {"job_failure_conditions": conditions}
     if options.languages:
@@ -97,16 +110,6 @@ def order_of(document: Document, file_id: str, terms: Terms) -> dict[str, Any]:
     if terms.callback_url is not None:
         order["webhook_configurations"] = [_webhook(terms)]
     return order
-
-
-def _page_ranges(document: Document, limit: int) -> dict[str, Any]:
-    # LlamaParse cuts a longer document off in silence: one page more shows that it did. A PDF
-    # that states fewer pages than it has would cost more than is held for it.
-    most = limit + 1 if document.held_pages is None else min(limit + 1, document.held_pages)
-    ranges = wanted_ranges(document.options, limit)
-    if ranges is None:
-        return {"max_pages": most}
-    return {"target_pages": write_ranges(first_pages(ranges, most))}
 
 
 def _webhook(terms: Terms) -> dict[str, Any]:

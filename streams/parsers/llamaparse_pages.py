@@ -7,15 +7,23 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from schemas.errors import Code, PermanentError, TransientError
+from schemas.page_ranges import count_pages, read_ranges, write_ranges
 from streams.foreign_words import clean
 from streams.parsers.base import Page
-from streams.parsers.llamaparse_answers import LIMIT_TAG, JobAnswer, UnexpectedAnswerError
+from streams.parsers.llamaparse_answers import (
+    LIMIT_TAG,
+    PAGES_TAG,
+    JobAnswer,
+    UnexpectedAnswerError,
+)
 from streams.parsers.pages import MAX_WARNINGS
 
 PAGE_COUNTS = ("job_pages", "page_count", "num_pages", "total_pages", "pages")
 """Where `job_metadata`, whose form is not documented, may tell the number of pages."""
 
 _LONGEST_REASON = 120
+_MOST_CHOSEN = 10_000
+"""More are not looked through: the warning has to stay small."""
 
 PageNumber = Annotated[int, Meta(ge=1, le=10_000_000)]
 
@@ -108,6 +116,8 @@ def refuse_or_warn(
 ) -> tuple[str, ...]:
     """Warn of pages, in order: `page_failed:4:why`, `page_missing:5`, `page_has_no_text:3`.
 
+    Of chosen pages one warning names all that are missing: `page_missing:5-6,8`.
+
     Raise PermanentError: DOCUMENT_TOO_MANY_PAGES, or DOCUMENT_HAS_NO_TEXT when no page failed and
     none has text. When pages failed and no other has text, or none came at all, that is no proof
     against the document: raise TransientError(VENDOR_FAILED).
@@ -128,7 +138,7 @@ def refuse_or_warn(
         for page in pages
         if not page.text and page.number not in failed
     ]
-    said += [(number, f"page_missing:{number}") for number in _missing(answer, pages)]
+    said += _missing(answer, pages)
     warnings = [words for _, words in sorted(said)[:MAX_WARNINGS]]
     if len(said) > MAX_WARNINGS:
         warnings.append(f"warnings_left_out:{len(said) - MAX_WARNINGS}")
@@ -152,15 +162,30 @@ def _nothing(
     )
 
 
-def _missing(answer: ResultAnswer, pages: Sequence[Page]) -> list[int]:
-    """Give the numbers that are not there; of chosen pages nobody can tell."""
-    if answer.job.count(LIMIT_TAG) is None:
-        return []
+def _missing(answer: ResultAnswer, pages: Sequence[Page]) -> list[tuple[int, str]]:
+    """Warn of numbers that are not there: of the chosen pages, or up to the document's last."""
     there = {page.number for page in pages}
+    if answer.job.count(LIMIT_TAG) is None:
+        lacking = sorted(_chosen(answer.job) - there)
+        if not lacking:
+            return []
+        ranges = read_ranges(",".join(map(str, lacking)))
+        return [(lacking[0], f"page_missing:{write_ranges(ranges)}")]
     told = max(_told_pages(answer.job_metadata or {}), *there)
     # A figure far beyond the pages is another figure.
     most = min(told, len(pages) + 10_000)
-    return [number for number in range(1, most + 1) if number not in there]
+    lost = (number for number in range(1, most + 1) if number not in there)
+    return [(number, f"page_missing:{number}") for number in lost]
+
+
+def _chosen(job: JobAnswer) -> set[int]:
+    try:
+        ranges = read_ranges(job.tag(PAGES_TAG) or "")
+    except ValueError:
+        return set()
+    if count_pages(ranges) > _MOST_CHOSEN:
+        return set()
+    return {number for first, last in ranges for number in range(first, last + 1)}
 
 
 def _told_pages(metadata: dict[str, Any]) -> int:

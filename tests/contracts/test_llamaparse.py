@@ -88,7 +88,12 @@ async def test_what_a_producer_asks_for_is_passed_on(
     sent = cloud.jobs[job.id].options
     assert sent["tier"] == "agentic"
     assert sent["version"] == "latest"
-    assert sent["user_metadata"] == {"job": JOB_ID, "attempt": "2", "version": "latest"}
+    assert sent["user_metadata"] == {
+        "job": JOB_ID,
+        "attempt": "2",
+        "version": "latest",
+        "target_pages": "1,3-5",
+    }
     assert sent["page_ranges"] == {"target_pages": "1,3-5"}
     assert sent["processing_options"] == {"ocr_parameters": {"languages": ["de", "en"]}}
     assert sent["agentic_options"] == {"custom_prompt": "Keep the umlauts."}

@@ -82,6 +82,16 @@ async def test_chosen_pages_keep_their_numbers(
     assert parsed.warnings == ()
 
 
+async def test_chosen_pages_that_do_not_come_are_warned_of(
+    cloud: LlamaCloud, parser: LlamaParse, tmp_path: Path
+) -> None:
+    asked = ParseOptions(target_pages="2,4-6,8")
+    document = document_of(tmp_path / "source", b"one\ftwo\fthree\ffour", options=asked)
+    parsed = await parser.fetch(await finished(cloud, parser, document))
+    assert [page.number for page in parsed.pages] == [2, 4]
+    assert parsed.warnings == ("page_missing:5-6,8",)
+
+
 async def test_a_longer_document_than_the_limit_is_refused_and_never_cut_off(
     cloud: LlamaCloud, parser: LlamaParse, tmp_path: Path
 ) -> None:

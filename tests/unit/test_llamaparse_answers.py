@@ -215,7 +215,7 @@ def test_warnings_stand_in_page_order_and_are_bounded() -> None:
     assert warnings[-1] == "warnings_left_out:50"
 
 
-def test_of_chosen_pages_none_is_missing() -> None:
+def test_none_is_missing_where_nobody_tells_which_were_wanted() -> None:
     pages = [Page(2, "x", "x"), Page(9, "x", "x")]
     told = {"job_pages": 12}
     assert refuse_or_warn(ResultAnswer(DONE, job_metadata=told), pages, {}, []) == ()
