@@ -46,8 +46,8 @@ FAILURES: tuple[tuple[str, Code], ...] = (
 )
 """What stands in a failed job's message, and what is permanent about it; all else may pass."""
 
-MOST_CREDITS = 1e9
-"""A bill beyond that is a defect there, and would not fit the tables."""
+_MOST_CREDITS = 1e9
+"""A million dollars for one document; figures beyond it would not fit the ledger's columns."""
 
 _VENDOR_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,199}")
 
@@ -73,6 +73,14 @@ class JobAnswer:
     tier: str | None = None
     usage: UsageAnswer | None = None
     user_metadata: dict[str, Any] | None = None
+
+    def bill(self) -> float | None:
+        """Give what it is billed at; None while that is not known, and for what can be no bill."""
+        told = self.usage.credits if self.usage else None
+        if told is None or 0 <= told <= _MOST_CREDITS:
+            return told
+        log.warning("vendor_bill_refused", vendor_job_id=self.id, credits=told)
+        return None
 
     def tag(self, name: str) -> str | None:
         """Give what we wrote there at its submission."""
@@ -135,17 +143,8 @@ def vendor_job(answer: JobAnswer, secrets: Sequence[str] = ()) -> VendorJob:
         code=failure.code if failure else None,
         message=failure.message if failure else None,
         transient=isinstance(failure, TransientError),
-        credits=_bill(answer),
+        credits=answer.bill(),
     )
-
-
-def _bill(answer: JobAnswer) -> float | None:
-    """Give the credits that a job was billed; none that cannot be, and the estimate counts."""
-    told = answer.usage.credits if answer.usage else None
-    if told is None or 0 <= told <= MOST_CREDITS:
-        return told
-    log.warning("vendor_bill_refused", vendor_job_id=answer.id, credits=told)
-    return None
 
 
 def failure_of(answer: JobAnswer, secrets: Sequence[str] = ()) -> ParsewireError | None:

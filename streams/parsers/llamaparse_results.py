@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from schemas.errors import Code, TransientError
+from streams.foreign_words import clean
 from streams.parsers.base import Parsed
 from streams.parsers.llamaparse_answers import (
     VERSION_TAG,
@@ -29,6 +30,7 @@ MICRO_USD_PER_CREDIT = 1250
 
 _INLINE_PARTS = ("markdown", "text")
 _ALWAYS = ("usage", "job_metadata")
+_LONGEST_VERSION = 100
 _NO_MARKDOWN = "expansion is not available"
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -112,12 +114,12 @@ class Results:
     def _parsed(self, answer: ResultAnswer) -> Parsed:
         pages, failed = join_pages(answer)
         warnings = refuse_or_warn(answer, pages, failed, self.secrets)
-        bill = answer.job.usage.credits if answer.job.usage else None
         said = " ".join(filter(None, (answer.job.tier, answer.job.tag(VERSION_TAG))))
+        version = clean(said, self.secrets, _LONGEST_VERSION)
         return Parsed(
             pages,
             self.parser,
-            said or self.parser_version,
+            version or self.parser_version,
             warnings,
-            price_micro_usd=round(max(0.0, bill or 0.0) * MICRO_USD_PER_CREDIT),
+            price_micro_usd=round((answer.job.bill() or 0.0) * MICRO_USD_PER_CREDIT),
         )

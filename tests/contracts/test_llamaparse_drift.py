@@ -133,6 +133,16 @@ async def test_a_result_of_another_shape_is_transient_and_not_quoted(
     assert SECRET_TEXT not in caught.value.message
 
 
+async def test_a_bill_and_a_tier_beyond_sense_spoil_no_result(
+    oracle: Oracle, parser: LlamaParse
+) -> None:
+    job = {**JOB, "usage": {"credits": 1e308}, "tier": "t" * 1_000_000}
+    pages = [{"page_number": 1, "success": True, "markdown": "text"}]
+    oracle.say(orjson.dumps({"job": job, "markdown": {"pages": pages}}))
+    parsed = await parser.fetch("pjb-1")
+    assert (parsed.price_micro_usd, len(parsed.parser_version)) == (0, 100)
+
+
 async def test_pages_that_all_failed_are_no_proof_against_the_document(
     oracle: Oracle, parser: LlamaParse
 ) -> None:
