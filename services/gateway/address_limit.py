@@ -31,9 +31,7 @@ class AddressLimit:
 
     def take(self, address: str | None) -> float:
         """Count a request; give 0, or the seconds until this address may ask again."""
-        name = address or ""
-        if ":" in name:
-            name = _bucket_of(name)
+        name = network_of(address)
         now = self._clock()
         tokens, at = self._buckets.pop(name, (self._burst, now))
         tokens += (now - at) * self._per_second
@@ -49,8 +47,10 @@ class AddressLimit:
         return wait_seconds
 
 
-def _bucket_of(address: str) -> str:
-    """Name the bucket of an IPv6 address, which it shares with its network."""
+def network_of(address: str | None) -> str:
+    """Name whom an address counts for: itself, or the network that an IPv6 address is in."""
+    if address is None or ":" not in address:
+        return address or ""
     try:
         parsed = ipaddress.IPv6Address(address.partition("%")[0])
     except ValueError:

@@ -1,10 +1,14 @@
 """A webhook's body: its raw bytes, capped while they come, and bounded over all requests."""
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from aiohttp import web
 
 from schemas.errors import Code
+from services.gateway.address_limit import network_of
 from services.gateway.body import CHUNK_BYTES, Body
 from services.gateway.parts import Limits
 from services.gateway.problems import RefusedError
@@ -21,6 +25,25 @@ class Room:
     def __init__(self, most_bodies: int, most_bytes: int) -> None:
         self.bodies = most_bodies
         self.bytes = most_bytes
+        self._most_of_one = max(1, most_bodies // 4)
+        self._coming: Counter[str] = Counter()
+
+    @contextmanager
+    def waiting_for(self, address: str | None) -> Iterator[None]:
+        """Count a body that is still coming; raise RefusedError where its sender has too many.
+
+        Bodies that never come to their end cost a stranger nothing, and would take every place.
+        """
+        sender = network_of(address)
+        if self._coming[sender] >= self._most_of_one:
+            raise _too_many_coming()
+        self._coming[sender] += 1
+        try:
+            yield
+        finally:
+            self._coming[sender] -= 1
+            if not self._coming[sender]:
+                del self._coming[sender]
 
 
 class Place:
@@ -41,6 +64,11 @@ class Place:
     def __exit__(self, *_: object) -> None:
         self._room.bodies += 1
         self._room.bytes += self._taken
+
+    @property
+    def room(self) -> Room:
+        """The room that it is a place in."""
+        return self._room
 
     def grow(self, size: int) -> None:
         """Take what a body of `size` bytes needs and has not got."""
@@ -69,7 +97,7 @@ def check_coding(request: web.Request) -> None:
 
 
 async def read_raw(request: web.Request, limits: Limits, place: Place, most_bytes: int) -> bytes:
-    """Read the body as it is on the wire; raise RefusedError 413, 408, 400 or 503."""
+    """Read the body as it is on the wire; raise RefusedError 413, 408, 400, 429 or 503."""
     stream = request.content
     if stream.is_eof():
         # A small body has come with its head: nothing is waited for, nothing is timed.
@@ -84,12 +112,13 @@ async def read_raw(request: web.Request, limits: Limits, place: Place, most_byte
     await body.begin()
     chunks: list[bytes] = []
     size = 0
-    while chunk := await body.read():
-        size += len(chunk)
-        if size > most_bytes:
-            raise _too_large(most_bytes)
-        place.grow(size)
-        chunks.append(chunk)
+    with place.room.waiting_for(request.remote):
+        while chunk := await body.read():
+            size += len(chunk)
+            if size > most_bytes:
+                raise _too_large(most_bytes)
+            place.grow(size)
+            chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
@@ -104,6 +133,14 @@ def _too_large(most_bytes: int) -> RefusedError:
         Code.TOO_LARGE,
         f"a webhook may have {most_bytes} bytes",
         members={"max_webhook_bytes": most_bytes},
+    )
+
+
+def _too_many_coming() -> RefusedError:
+    return RefusedError(
+        Code.TOO_MANY_REQUESTS,
+        "too many unfinished webhooks come from this address",
+        headers={"Retry-After": str(_RETRY_AFTER_SECONDS)},
     )
 
 

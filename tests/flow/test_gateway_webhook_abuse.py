@@ -5,6 +5,7 @@ import gzip
 import io
 import tracemalloc
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest_asyncio
@@ -94,6 +95,21 @@ def raw_request(
     head += b"Transfer-Encoding: chunked\r\n\r\n"
     size = b"%x" % len(body) if framing == b"chunks" else b"zz"
     return head + (size + b"\r\n" + body + b"\r\n" if body else b"") + b"0\r\n\r\n"
+
+
+async def test_senders_that_never_end_leave_room_for_others(tmp_path: Path) -> None:
+    begun = b"POST " + HOOK.encode() + b" HTTP/1.1\r\nHost: x\r\n"
+    begun += b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    async with open_webhooks(tmp_path) as desk, AsyncExitStack() as stack:
+        for _ in range(256):
+            _, writer = await asyncio.open_connection("127.0.0.1", desk.gateway.port)
+            stack.callback(writer.close)
+            writer.write(begun)
+            await writer.drain()
+        assert await desk.status_of(begun) == 429
+        signed = [(b"LC-Signature", signature(ENVELOPE)["LC-Signature"].encode())]
+        whole = raw_request(b"llamaparse", signed, True, ENVELOPE, b"length")
+        assert await desk.status_of(whole) == 202
 
 
 async def test_every_byte_flipped(tmp_path: Path) -> None:

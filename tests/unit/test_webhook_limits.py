@@ -62,6 +62,21 @@ def overloaded(room: Room) -> bool:
         return (error.code, error.headers) == (Code.OVERLOADED, {"Retry-After": "1"})
 
 
+def test_one_address_has_a_quarter_of_the_bodies_that_are_still_coming() -> None:
+    room = Room(8, 1000)
+    with room.waiting_for("2001:db8::1"), room.waiting_for("2001:db8::2"):
+        with pytest.raises(RefusedError) as caught, room.waiting_for("2001:db8::3"):
+            pass
+        assert (caught.value.code, caught.value.headers) == (
+            Code.TOO_MANY_REQUESTS,
+            {"Retry-After": "1"},
+        )
+        with room.waiting_for("2001:db8:0:1::1"), room.waiting_for(None):
+            pass
+    with room.waiting_for("2001:db8::1"), room.waiting_for("2001:db8::2"):
+        pass
+
+
 def test_bodies_and_their_bytes_are_counted_and_given_back() -> None:
     room = Room(2, 1000)
     small = 65_536
