@@ -48,6 +48,7 @@ class Results:
     inline_bytes: int = INLINE_BYTES
     largest_bytes: int = LARGEST_RESULT_BYTES
     sleep: Sleep = asyncio.sleep
+    _large: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
     async def fetch(self, vendor_job_id: str) -> Parsed:
         """Give a completed job's pages; raise the job's own error where it failed."""
@@ -65,9 +66,13 @@ class Results:
         try:
             answer = await self._get(job_id, _INLINE_PARTS, self.inline_bytes)
         except OversizeError:
-            answer = await self._get(job_id, FILE_PARTS, INLINE_BYTES)
-            self._refuse_unfinished(answer)
-            return await download_result(self.calls, answer, self.call_seconds, self.largest_bytes)
+            # What is large takes several times its size while it is read: one at a time.
+            async with self._large:
+                answer = await self._get(job_id, FILE_PARTS, INLINE_BYTES)
+                self._refuse_unfinished(answer)
+                return await download_result(
+                    self.calls, answer, self.call_seconds, self.largest_bytes
+                )
         self._refuse_unfinished(answer)
         return answer
 

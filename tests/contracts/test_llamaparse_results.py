@@ -1,5 +1,6 @@
 """LlamaParse's results: inline and downloaded, with lost pages, late, or not at all."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -240,6 +241,22 @@ async def test_a_large_result_is_downloaded_without_the_key(
     ]
     assert gate.entered[2:] == ["fetch", "fetch", "download", "download"]
     assert {failure for _, failure in gate.noted} == {None}
+
+
+async def test_large_results_are_downloaded_one_after_the_other(
+    cloud: LlamaCloud, document: Document, gate: OpenGate
+) -> None:
+    cloud.plan(Plan(pages=["long " * 1000, "second page"]), times=None)
+    async with open_llama_parse(for_small_answers(cloud), gate) as parser:
+        ids = [await finished(cloud, parser, document) for _ in range(3)]
+        parsed = await asyncio.gather(*(parser.fetch(job_id) for job_id in ids))
+    assert [len(each.pages) for each in parsed] == [2, 2, 2]
+    large = [
+        call.operation
+        for call in cloud.calls
+        if call.operation == "download" or "_content_metadata" in str(call.query.get("expand"))
+    ]
+    assert large == ["get", "download", "download"] * 3
 
 
 async def test_a_large_result_of_a_tier_without_markdown(
