@@ -14,7 +14,7 @@ from schemas.events import Event
 from schemas.job import Job, State
 from streams.blobs.disk import DiskBlobs
 from streams.janitor import Janitor
-from streams.parsers.base import VendorState
+from streams.parsers.base import Page, Parsed, VendorState
 from streams.processor import Parked
 from streams.results import decode
 from streams.vendor_look import VendorLook
@@ -177,6 +177,20 @@ async def test_a_failure_without_a_reason_says_so(room: Room) -> None:
     room.parser.add("v1", VendorState.FAILED, job_id=job.id, attempt=1)
     why = "the parser does not say why"
     assert await room.at() == [failed(job, "vendor_failed", why, transient=False)]
+
+
+async def test_another_result_of_the_same_attempt_does_not_change_what_is_kept(room: Room) -> None:
+    job = await queue(room.desk)
+    room.parser.add("v1", VendorState.COMPLETED, job_id=job.id, attempt=1)
+    (first,) = await room.at()
+    assert isinstance(first, ev.ParseSucceeded)
+    room.parser.results["v1"] = Parsed([Page(1, "# other", "other")], "llamaparse", "9")
+    room.parser.add("v2", VendorState.COMPLETED, job_id=job.id, attempt=1)
+    room.parser.results["v2"] = room.parser.results["v1"]
+    await room.at("v1")
+    await room.at("v2")
+    kept = decode(await room.blobs.read(first.result))
+    assert [page.markdown for page in kept.pages] == ["# 1", "# 2"]
 
 
 async def test_one_that_was_cancelled_there_is_tried_again(room: Room) -> None:
