@@ -30,14 +30,13 @@ from streams.parsers.llamaparse_order import SUFFIXES, Terms, order_of, refuse_s
 from streams.parsers.llamaparse_pages import ResultAnswer
 from streams.parsers.llamaparse_refusals import NoAnswerError, Refusal
 from streams.parsers.llamaparse_results import INLINE_BYTES, Results, Sleep
-from streams.parsers.llamaparse_wire import open_session
+from streams.parsers.llamaparse_wire import open_files, open_session
 
 IDS_PER_CALL = 50
 """Ids that are asked about at once: they stand in the address, which has its limits."""
 
 LIST_PAGE_SIZE = 50
-MOST_LOOK_PAGES = 5
-MOST_FIND_PAGES = 200
+MOST_LOOK_PAGES, MOST_FIND_PAGES = 5, 200
 
 CLOCK_SLACK = timedelta(minutes=5)
 """How far the vendor's clock may be behind ours."""
@@ -238,7 +237,7 @@ async def open_llama_parse(
     options: LlamaParseOptions, gate: Gate, *, sleep: Sleep = asyncio.sleep
 ) -> AsyncIterator[LlamaParse]:
     """Lend the parser with its session; raise ValueError for an address without https."""
-    async with open_session() as session:
+    async with open_session() as session, open_files(options.url) as files:
         calls = Calls(
             session,
             gate,
@@ -246,5 +245,6 @@ async def open_llama_parse(
             api_key=options.api_key,
             project_id=options.project_id,
             secrets=options.secrets(),
+            files=files,
         )
         yield LlamaParse(options, calls, sleep)

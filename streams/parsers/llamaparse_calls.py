@@ -8,9 +8,10 @@ from typing import TypeVar
 import aiohttp
 import structlog
 from aiohttp import ClientResponse, ClientSession, ClientTimeout
+from aiohttp.helpers import is_ip_address
 from yarl import URL
 
-from schemas.errors import Code, ParsewireError, TransientError
+from schemas.errors import Code, ParsewireError, PermanentError, TransientError
 from streams.parsers.base import Gate
 from streams.parsers.llamaparse_answers import UnexpectedAnswerError, read_answer
 from streams.parsers.llamaparse_refusals import (
@@ -21,7 +22,13 @@ from streams.parsers.llamaparse_refusals import (
     read_refusal,
     vendor_fault,
 )
-from streams.parsers.llamaparse_wire import OversizeError, checked_url, read_body
+from streams.parsers.llamaparse_wire import (
+    OversizeError,
+    checked_url,
+    of_llamacloud,
+    read_body,
+)
+from streams.public_addresses import is_public
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +79,7 @@ class _Target:
     headers: Mapping[str, str] = field(repr=False)
     secrets: Sequence[str] = field(repr=False)
     fault: Callable[[Refusal], Code | None]
+    session: ClientSession
 
 
 class Calls:
@@ -89,8 +97,10 @@ class Calls:
         api_key: str,
         project_id: str | None,
         secrets: Sequence[str] = (),
+        files: ClientSession | None = None,
     ) -> None:
         self._session = session
+        self._files = files or session
         self._gate = gate
         self._base = checked_url(url)
         self._headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
@@ -113,19 +123,30 @@ class Calls:
         url = URL(f"{self._base}{call.path}", encoded=True)
         url = url.with_query([*call.query, *self._project])
         secrets = (*self._secrets, *hidden)
-        answer = await self._gated(call, _Target(url, self._headers, secrets, vendor_fault), kind)
+        target = _Target(url, self._headers, secrets, vendor_fault, self._session)
+        answer = await self._gated(call, target, kind)
         if isinstance(answer, Refusal) and answer.status not in call.expected:
             raise error_of(answer, call.operation, of_document=call.of_document)
         return answer
 
     async def download(self, call: Call) -> bytes:
-        """Fetch a presigned URL, the call's whole path; our key does not go there."""
+        """Fetch a presigned URL, the call's whole path; our key does not go there.
+
+        Raise TransientError for an address that leads into a network, where LlamaCloud named it.
+        """
         try:
-            address = checked_url(call.path, loopback=self._base.startswith("http:"))
+            url = URL(checked_url(call.path, loopback=self._base.startswith("http:")), encoded=True)
         except ValueError:
-            raise TransientError(Code.VENDOR_FAILED, "the download's address is unsafe") from None
-        target = _Target(URL(address, encoded=True), {}, self._secrets, download_fault)
-        answer = await self._gated(call, target, bytes)
+            raise _unsafe() from None
+        host = url.host or ""
+        # No resolver is asked for what is an address already.
+        if of_llamacloud(self._base) and is_ip_address(host) and not is_public(host):
+            raise _unsafe()
+        target = _Target(url, {}, self._secrets, download_fault, self._files)
+        try:
+            answer = await self._gated(call, target, bytes)
+        except PermanentError as error:
+            raise (_unsafe() if error.code is Code.URL_ADDRESS_PRIVATE else error) from None
         if isinstance(answer, Refusal):
             raise TransientError(Code.VENDOR_FAILED, f"the download gave {answer.status}")
         return answer
@@ -168,7 +189,7 @@ class Calls:
     async def _request(
         self, call: Call, target: _Target, kind: type[T], deadline: float
     ) -> T | Refusal:
-        request = self._session.request(
+        request = target.session.request(
             call.method,
             target.url,
             data=call.body,
@@ -195,6 +216,10 @@ class Calls:
             raise NoAnswerError(
                 Code.PARSER_UNAVAILABLE, f"the answer to {call.operation} was lost: {why}"
             ) from None
+
+
+def _unsafe() -> TransientError:
+    return TransientError(Code.VENDOR_FAILED, "the download's address is unsafe")
 
 
 def _with_type(headers: Mapping[str, str], body: object) -> Mapping[str, str]:

@@ -1,6 +1,7 @@
 """The wire to LlamaCloud: a session that never repeats itself, safe addresses, capped bodies."""
 
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -11,12 +12,16 @@ from aiohttp import (
     ClientResponse,
     ClientSession,
 )
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from schemas.errors import Code
 from streams.parsers.llamaparse_refusals import NoAnswerError
+from streams.public_resolver import PublicResolver, look_up_in
 
 MOST_CONNECTIONS = 64
+
+_LOOK_UPS_AT_ONCE = 4
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -30,7 +35,9 @@ class OversizeError(NoAnswerError):
 
 
 @asynccontextmanager
-async def open_session(*watching: ClientMiddlewareType) -> AsyncIterator[ClientSession]:
+async def open_session(
+    *watching: ClientMiddlewareType, resolver: AbstractResolver | None = None
+) -> AsyncIterator[ClientSession]:
     """Lend a session for calls; what watches it sees each request and answer.
 
     Each call has a connection of its own: one that was kept may be closed by the other side just
@@ -38,13 +45,33 @@ async def open_session(*watching: ClientMiddlewareType) -> AsyncIterator[ClientS
     a .netrc of the process's environment is not looked at.
     """
     async with ClientSession(
-        connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS, force_close=True),
+        connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS, force_close=True, resolver=resolver),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": "parsewire"},
         middlewares=(*watching, never_twice),
         trust_env=False,
     ) as session:
         yield session
+
+
+@asynccontextmanager
+async def open_files(api_url: str) -> AsyncIterator[ClientSession]:
+    """Lend a session for downloads: LlamaCloud's own regions name public addresses alone."""
+    if not of_llamacloud(api_url):
+        async with open_session() as session:
+            yield session
+        return
+    threads = ThreadPoolExecutor(_LOOK_UPS_AT_ONCE, thread_name_prefix="look-up")
+    try:
+        async with open_session(resolver=PublicResolver(look_up_in(threads))) as session:
+            yield session
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def of_llamacloud(url: str) -> bool:
+    """Tell whether an address is one of LlamaCloud's own."""
+    return (URL(url, encoded=True).host or "").endswith(".llamaindex.ai")
 
 
 async def never_twice(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:

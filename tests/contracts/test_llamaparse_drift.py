@@ -13,6 +13,8 @@ import structlog.testing
 from schemas.errors import Code, PermanentError, TransientError
 from streams.parsers.base import SubmissionUnresolvedError, VendorState
 from streams.parsers.llamaparse import LlamaParse, open_llama_parse
+from streams.parsers.llamaparse_calls import Call, Calls
+from streams.parsers.llamaparse_wire import open_files, open_session
 from tests.cloud_parser import JOB_ID, OpenGate, Oracle, document_of, open_oracle, options_for
 
 JOB = {"id": "pjb-1", "project_id": "prj-1", "status": "COMPLETED"}
@@ -222,6 +224,19 @@ async def test_a_result_that_is_too_large_for_us_is_the_documents_fault(
         await parser.fetch("pjb-1")
     assert caught.value.code == Code.DOCUMENT_TOO_LARGE
     assert len(oracle.asked) == 2
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "169.254.169.254", "localhost"])
+async def test_llamacloud_leads_no_download_into_a_network(gate: OpenGate, host: str) -> None:
+    url = "https://api.cloud.eu.llamaindex.ai"
+    async with open_session() as session, open_files(url) as files:
+        calls = Calls(session, gate, url=url, api_key="llx-1", project_id=None, files=files)
+        with pytest.raises(TransientError) as caught:
+            await calls.download(Call("download", "GET", f"https://{host}:9/result?sig=1", 5.0))
+    assert (caught.value.code, caught.value.message) == (
+        Code.VENDOR_FAILED,
+        "the download's address is unsafe",
+    )
 
 
 @pytest.mark.parametrize("url", ["http://s3.example.org/k?sig=1", "ftp://127.0.0.1/", "", "/k"])
