@@ -112,6 +112,7 @@ def lay_tables(folder: Path) -> Path:
     """
     path = folder / "tables.db"
     if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
         path.write_bytes(_empty_tables())
     return path
 
