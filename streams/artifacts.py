@@ -104,8 +104,9 @@ class Artifacts:
             why = f"the parser failed: {said or 'it does not say why'}"
             transient = sent.transient is not False
             return failed(job, Code.VENDOR_FAILED, why, transient=transient, parser=self._parser)
+        price = await self._tables.read(lambda tx: self._billing.price(tx, self._parser, job, None))
         try:
-            parsed, content = await _done(large, self._result, job, sent)
+            parsed, content = await _done(large, self._result, job, sent, price)
         except PermanentError as error:
             return failed(job, error.code, error.message, transient=False, parser=self._parser)
         # It may be sent twice: what the first one's event names must not change under it.
@@ -113,7 +114,9 @@ class Artifacts:
         result = await self._blobs.put_first(key, content)
         return succeeded(job.id, job.tenant, job.attempt, result, parsed)
 
-    def _result(self, job: Job, sent: ArtifactWebhook) -> tuple[Parsed, bytes]:
+    def _result(
+        self, job: Job, sent: ArtifactWebhook, price_micro_usd: int | None
+    ) -> tuple[Parsed, bytes]:
         pages = read_pages(sent.artifacts)
         limit = page_limit(self._max_pages, job.options)
         if len(pages) > limit:
@@ -121,7 +124,7 @@ class Artifacts:
         version = f"{sent.told('parser_name')} {sent.told('parser_version')}"
         version = clean(version, longest=_LONGEST_VERSION) or "unknown"
         parsed = Parsed(pages, self._parser, version, judge_pages(pages))
-        return parsed, encode(parsed)
+        return parsed, encode(parsed, price_micro_usd)
 
     async def _queue(self, job: Job, sent: ArtifactWebhook) -> None:
         """Say that the job is there, where its submission's answer has not said so."""

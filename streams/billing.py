@@ -12,6 +12,7 @@ from typing import Any
 from schemas.cost_events import Basis, CostCorrected, CostReleased, CostSettled
 from schemas.events import CostInput, Event
 from schemas.ids import derived_id, uuid7
+from schemas.job import Job
 from schemas.money import price_of
 from schemas.periods import moment_of
 from streams.outbox import put_events
@@ -103,6 +104,17 @@ class Billing:
         else:
             micro_usd = account.estimate
         await _book(tx, line, account, _Bill(outcome, credits_billed, micro_usd))
+
+    async def price(
+        self, tx: Transaction, service: str, job: Job, credits_billed: float | None
+    ) -> int | None:
+        """Give what the job's attempt costs, in micro-dollars; None while its bill is unknown."""
+        account = await _account(tx, job.id, job.attempt, service, tx.now_ms)
+        if account is None:
+            return None
+        if service in self._unmetered:
+            return account.estimate
+        return None if credits_billed is None else self._amount(account, "billed", credits_billed)
 
     async def give_up(self, tx: Transaction, job_id: str, attempt: int) -> None:
         """Book the estimate of an attempt that nobody can ask about any more."""

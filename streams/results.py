@@ -23,14 +23,17 @@ PAGE_BREAK = "\f"
 Nth break ends."""
 
 
-def encode(parsed: Parsed) -> bytes:
-    """Write the result as JSON; pages in order, each with its number from 1."""
+def encode(parsed: Parsed, price_micro_usd: int | None = 0) -> bytes:
+    """Write the result as JSON; pages in order, each with its number from 1.
+
+    The price is None where the bill has not come yet.
+    """
     return orjson.dumps(
         {
             "schema": SCHEMA,
             "parser": parsed.parser,
             "parser_version": parsed.parser_version,
-            "price_micro_usd": parsed.price_micro_usd,
+            "price_micro_usd": price_micro_usd,
             "warnings": list(parsed.warnings),
             "pages": list(parsed.pages),
         }

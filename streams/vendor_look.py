@@ -155,7 +155,11 @@ class VendorLook:
             raise TransientError(Code.PARSE_TIMEOUT, why) from None
 
     async def _keep(self, job: Job, parsed: Parsed) -> BlobRef:
-        content = await asyncio.to_thread(encode, parsed)
+        name = self._parser.name
+        price = await self._tables.read(
+            lambda tx: self._billing.price(tx, name, job, parsed.credits)
+        )
+        content = await asyncio.to_thread(encode, parsed, price)
         # Somebody else may fetch the same job: what its event names must not change under it.
         return await self._blobs.put_first(elsewhere_key(job.tenant, job.id, job.attempt), content)
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from aiohttp import web
@@ -55,7 +56,8 @@ class CloudParser:
         ended = (await self._parser.look([job.id]))[job.id]
         if ended.state is not VendorState.COMPLETED:
             raise failure_of(ended)
-        return await self._parser.fetch(job.id)
+        # A document's second parse is served by their cache, and billed at nothing.
+        return replace(await self._parser.fetch(job.id), credits=None)
 
 
 def failure_of(job: VendorJob) -> PermanentError | TransientError:

@@ -44,7 +44,8 @@ class Parsed:
     parser: str
     parser_version: str
     warnings: Sequence[str] = ()
-    price_micro_usd: int = 0
+    credits: float | None = None
+    """What a parser elsewhere has billed for it, where that is known already."""
 
 
 class Parser(Protocol):

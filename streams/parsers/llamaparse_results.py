@@ -25,9 +25,6 @@ INLINE_BYTES = 8 * MEGABYTE
 NOT_YET_WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0)
 """A result may be missing for a short while after the job's success."""
 
-MICRO_USD_PER_CREDIT = 1250
-"""$1.25 for 1,000 credits, in all regions."""
-
 _INLINE_PARTS = ("markdown", "text")
 _ALWAYS = ("usage", "job_metadata")
 _LONGEST_VERSION = 100
@@ -126,5 +123,5 @@ class Results:
             self.parser,
             version or self.parser_version,
             warnings,
-            price_micro_usd=round((answer.job.bill() or 0.0) * MICRO_USD_PER_CREDIT),
+            credits=answer.job.bill(),
         )

@@ -142,7 +142,7 @@ async def test_a_bill_and_a_tier_beyond_sense_spoil_no_result(
     pages = [{"page_number": 1, "success": True, "markdown": "text"}]
     oracle.say(orjson.dumps({"job": job, "markdown": {"pages": pages}}))
     parsed = await parser.fetch("pjb-1")
-    assert (parsed.price_micro_usd, len(parsed.parser_version)) == (0, 100)
+    assert (parsed.credits, len(parsed.parser_version)) == (None, 100)
 
 
 async def test_pages_that_all_failed_are_no_proof_against_the_document(

@@ -61,14 +61,14 @@ async def finished(cloud: LlamaCloud, parser: LlamaParse, document: Document) ->
     return job.id
 
 
-async def test_pages_with_their_numbers_who_made_them_and_the_price(
+async def test_pages_with_their_numbers_who_made_them_and_the_bill(
     cloud: LlamaCloud, parser: LlamaParse, document: Document
 ) -> None:
     parsed = await parser.fetch(await finished(cloud, parser, document))
     assert parsed.pages == PAGES
     assert parsed.warnings == ()
     assert (parsed.parser, parsed.parser_version) == ("llamaparse", "cost_effective 2026-09-28")
-    assert parsed.price_micro_usd == 7500
+    assert parsed.credits == 6
     assert operations(cloud) == ["upload_file", "create", "get"]
 
 
@@ -231,7 +231,7 @@ async def test_a_large_result_is_downloaded_without_the_key(
         parsed = await parser.fetch(await finished(cloud, parser, document))
     assert [page.text for page in parsed.pages] == ["é" * 2000, "second page"]
     assert parsed.pages[1].markdown == "# Page 2\n\nsecond page"
-    assert parsed.price_micro_usd == 7500
+    assert parsed.credits == 6
     # The double's storage refuses a download that comes with a key.
     assert [(call.operation, call.status) for call in cloud.calls[2:]] == [
         ("get", 200),

@@ -40,9 +40,8 @@ async def parser(request: pytest.FixtureRequest) -> AsyncIterator[Parser]:
         behaviour = MockBehaviour(latency_seconds=0.001)
         yield MockParser(max_pages=MAX_PAGES, behaviour=behaviour)
     elif request.param == "llamaparse":
-        # The bill comes later: a parser's price is what it knows when it gives the pages.
         async with (
-            open_llama_cloud(Behaviour(billing_seconds=None)) as cloud,
+            open_llama_cloud(Behaviour()) as cloud,
             open_llama_parse(options_for(cloud.url, max_pages=MAX_PAGES), OpenGate()) as real,
         ):
             yield CloudParser(real, cloud)
@@ -108,7 +107,6 @@ async def test_pages_are_numbered_from_one_and_say_who_made_them(parser: Parser)
     assert (parsed.parser, parsed.parser_version) == (parser.name, parser.version)
     assert parsed.parser_version
     assert parsed.warnings == ()
-    assert parsed.price_micro_usd == 0
 
 
 async def test_the_same_document_gives_the_same_result(parser: Parser) -> None:

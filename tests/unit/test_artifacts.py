@@ -20,7 +20,7 @@ from streams.results import decode
 from streams.tables.base import Row
 from tests.doubles.callback_service import artifact
 from tests.harness import Desk, event_of, fold_events, open_desk
-from tests.money_desk import BILLING
+from tests.money_desk import BILLING, hold, spend_of
 
 MARKDOWN = [artifact("markdown", "# Hello")]
 
@@ -113,6 +113,15 @@ async def test_a_result_is_kept_said_and_settled_at_no_cost(room: Room) -> None:
         "billed",
         0.0,
     )
+
+
+async def test_the_result_says_what_was_held_for_it(room: Room) -> None:
+    await hold(room.desk, room.job_id, spend=spend_of("callback", micro_usd=40))
+    await room.queue()
+    await room.tell()
+    (end,) = room.said()
+    assert isinstance(end, ev.ParseSucceeded)
+    assert orjson.loads(await room.blobs.read(end.result))["price_micro_usd"] == 40
 
 
 async def test_one_that_is_sent_twice_has_one_event_and_the_first_content(room: Room) -> None:

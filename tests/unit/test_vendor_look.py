@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 import pytest_asyncio
 
@@ -20,7 +22,7 @@ from streams.results import decode
 from streams.vendor_look import VendorLook
 from tests.fakes import FakeRemote
 from tests.harness import Desk, fold_events, fold_whole, open_desk, queue, submission_of
-from tests.money_desk import BILLING, fold_costs, held, hold, spent
+from tests.money_desk import BILLING, fold_costs, held, hold, spend_of, spent
 
 AWAY = TransientError(Code.PARSER_UNAVAILABLE, "no connection")
 REFUSED = PermanentError(Code.VENDOR_REFUSED, "422")
@@ -116,6 +118,21 @@ async def test_a_result_is_fetched_kept_and_said(room: Room) -> None:
     assert room.heard.calls == [("fetch", "ok", 2)]
     await fold_events(room.desk, end)
     assert (await room.desk.job(job.id)).state is State.COMPLETE
+
+
+@pytest.mark.parametrize(("credits_billed", "price"), [(None, None), (0.0, 0), (3.0, 6_000)])
+async def test_the_result_says_what_it_cost_as_far_as_that_is_known(
+    room: Room, credits_billed: float | None, price: int | None
+) -> None:
+    job = await queue(room.desk)
+    # At the price of the moment that the money was held at, whatever it is today.
+    await hold(room.desk, job.id, spend=replace(spend_of(), micro_usd_per_kilocredit=2_000_000))
+    room.parser.add("v1", VendorState.COMPLETED, job_id=job.id, attempt=1)
+    room.parser.results["v1"] = replace(room.parser.results["v1"], credits=credits_billed)
+    (end,) = await room.at()
+    assert isinstance(end, ev.ParseSucceeded)
+    kept = orjson.loads(await room.blobs.read(end.result))
+    assert kept["price_micro_usd"] == price
 
 
 async def test_a_bill_that_is_not_known_yet_is_left_to_the_settling(room: Room) -> None:
