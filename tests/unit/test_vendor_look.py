@@ -266,7 +266,7 @@ async def test_a_result_that_takes_too_long_for_hours_is_given_up(room: Room) ->
     job = await queue(room.desk)
     room.parser.add("v1", VendorState.COMPLETED, job_id=job.id, attempt=1)
     room.parser.during["fetch"] = asyncio.Event().wait
-    room.look = room.look_of(1)
+    room.look = room.look_of(0.5)
     assert await room.at() == []
     room.desk.clock.pass_ms(4 * 3_600_000 + 1)
     (end,) = await room.at()
