@@ -6,7 +6,7 @@ import itertools
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, closing
 from datetime import UTC
 from pathlib import Path
@@ -87,12 +87,11 @@ class Watcher:
                 self.over.append((name, committed, limit))
 
 
-async def left_is(desk: Desk, job_id: str, service: str, micro_usd: int) -> None:
+async def left_is(desk: Desk, payers: Iterator[Payer], service: str, micro_usd: int) -> None:
     """See that so much can be held yet, and not a micro-dollar more."""
-    attempts = itertools.count(10_000 + micro_usd)
 
     async def hold(amount: int) -> None:
-        payer = Payer(job_id, TENANT, next(attempts), None)
+        payer = next(payers)
         spend = Spend(service, None, 0, amount, 0)
         await desk.tables.write(lambda tx: reserve(tx, payer, spend, UTC))
 
@@ -162,8 +161,10 @@ async def test_nobody_gets_what_is_not_there(tmp_path: Path) -> None:
             "service:callback/month": evens,
             "service:llamaparse/day": (held, spent, len(still) + settled),
         }
-        await left_is(desk, jobs[0], "llamaparse", ODD_MICRO_USD - held - spent)
-        await left_is(desk, jobs[0], "callback", 6)
+        # Who holds twice for one attempt holds once: each of these is an attempt of its own.
+        payers = (Payer(jobs[0], TENANT, attempt, None) for attempt in itertools.count(10_000))
+        await left_is(desk, payers, "llamaparse", ODD_MICRO_USD - held - spent)
+        await left_is(desk, payers, "callback", 6)
         await give_back_the_rest(desk)
         assert {name: found[:2] for name, found in (await windows(desk)).items()} == {
             "deployment/day": (0, spent),
