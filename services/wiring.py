@@ -27,7 +27,7 @@ from streams.bus.kafka import KafkaBus
 from streams.bus.kafka_calls import thin_client_logs
 from streams.estimates import CountPages, uncounted
 from streams.fetch_hosts import read_fetch_hosts
-from streams.gate import SharedGate
+from streams.gate import LONGEST_WAIT_TO_GO_ON_SECONDS, SharedGate
 from streams.metrics import Recorder
 from streams.parsers.base import RemoteParser, Routes
 from streams.parsers.callback import CallbackOptions, open_callback_parser
@@ -140,7 +140,10 @@ async def open_parsers(
         )
         remote: dict[str, RemoteParser] = {}
         if settings.llamaparse_api_key:
-            gate = SharedGate(tables, LLAMAPARSE, partial(current.rate, LLAMAPARSE), recorder)
+            rate = partial(current.rate, LLAMAPARSE)
+            # A turn that comes when the call's deadline has passed is paid for nothing.
+            longest = min(LONGEST_WAIT_TO_GO_ON_SECONDS, settings.llamaparse_call_seconds / 2)
+            gate = SharedGate(tables, LLAMAPARSE, rate, recorder, to_go_on_seconds=longest)
             options = _llamaparse_options(settings, settings.llamaparse_api_key)
             opened = open_llama_parse(options, gate)
             remote[LLAMAPARSE] = await stack.enter_async_context(opened)

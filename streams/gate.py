@@ -27,8 +27,9 @@ LONGEST_WAIT_SECONDS = 5.0
 is put off."""
 
 LONGEST_WAIT_TO_GO_ON_SECONDS = 15.0
-"""How long any other call waits. Were it no longer, a crowd of documents that want to begin would
-take every token, and none that has begun would come to its end."""
+"""How long any other call waits at the most, where its own deadline does not come sooner. Were it
+no longer, a crowd of documents that want to begin would take every token, and none that has begun
+would come to its end."""
 
 _RACES = 10
 _OTHERS_PROBE_MS = 15_000
@@ -66,6 +67,7 @@ class SharedGate:
         recorder: Recorder,
         *,
         begins_by: str = "upload",
+        to_go_on_seconds: float = LONGEST_WAIT_TO_GO_ON_SECONDS,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._tables = tables
@@ -74,6 +76,7 @@ class SharedGate:
         self._recorder = recorder
         self._sleep = sleep
         self._begins_by = begins_by
+        self._to_go_on_seconds = to_go_on_seconds
 
     async def enter(self, operation: str, calls: int = 1) -> None:
         """Return when the call may start, having waited for its token.
@@ -135,8 +138,10 @@ class SharedGate:
         rate = self._rate()
         bucket, seen = await read_bucket(tx, self._account, rate)
         wait_ms = bucket.taken().wait_ms(rate)
-        begins = operation == self._begins_by
-        if wait_ms > 1000 * (LONGEST_WAIT_SECONDS if begins else LONGEST_WAIT_TO_GO_ON_SECONDS):
+        longest = self._to_go_on_seconds
+        if operation == self._begins_by:
+            longest = min(longest, LONGEST_WAIT_SECONDS)
+        if wait_ms > 1000 * longest:
             raise TransientError(
                 Code.VENDOR_RATE_LIMITED,
                 f"the rate of {self._account} is used up",

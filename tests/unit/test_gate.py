@@ -30,7 +30,7 @@ class Room:
         self.rate = Rate(per_minute=60, burst=2)
         self.waits: list[float] = []
 
-    def gate(self) -> SharedGate:
+    def gate(self, **limits: float) -> SharedGate:
         return SharedGate(
             self.desk.tables,
             "cloud",
@@ -38,6 +38,7 @@ class Room:
             self.desk.recorder,
             begins_by="look",
             sleep=self.sleep,
+            **limits,
         )
 
     async def sleep(self, seconds: float) -> None:
@@ -99,6 +100,17 @@ async def test_what_goes_on_waits_longer_than_what_begins(room: Room) -> None:
     with pytest.raises(TransientError) as caught:
         await gate.enter("fetch")
     assert caught.value.retry_after_seconds == 16.0
+
+
+async def test_nothing_waits_longer_than_its_call_may_last(room: Room) -> None:
+    gate = room.gate(to_go_on_seconds=2.0)
+    for _ in range(4):
+        await gate.enter("fetch")
+    assert room.waits == [1.0, 2.0]
+    for operation in ("fetch", "look"):
+        with pytest.raises(TransientError) as caught:
+            await gate.enter(operation)
+        assert caught.value.retry_after_seconds == 3.0
 
 
 async def test_what_was_paid_for_before_waits_for_nothing(room: Room) -> None:
