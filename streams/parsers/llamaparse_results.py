@@ -25,6 +25,10 @@ INLINE_BYTES = 8 * MEGABYTE
 NOT_YET_WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0)
 """A result may be missing for a short while after the job's success."""
 
+LARGE_AT_ONCE = 4
+"""What is large takes several times its size while it is read. Who waits for a place does so within
+the deadline of its own result: were it one at a time, the last of many would never come."""
+
 _INLINE_PARTS = ("markdown", "text")
 _ALWAYS = ("usage", "job_metadata")
 _LONGEST_VERSION = 100
@@ -45,7 +49,9 @@ class Results:
     inline_bytes: int = INLINE_BYTES
     largest_bytes: int = LARGEST_RESULT_BYTES
     sleep: Sleep = asyncio.sleep
-    _large: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    _large: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE), repr=False
+    )
 
     async def fetch(self, vendor_job_id: str) -> Parsed:
         """Give a completed job's pages; raise the job's own error where it failed."""
@@ -63,7 +69,6 @@ class Results:
         try:
             answer = await self._get(job_id, _INLINE_PARTS, self.inline_bytes)
         except OversizeError:
-            # What is large takes several times its size while it is read: one at a time.
             async with self._large:
                 answer = await self._get(job_id, FILE_PARTS, INLINE_BYTES)
                 self._refuse_unfinished(answer)

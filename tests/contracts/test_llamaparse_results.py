@@ -10,6 +10,7 @@ from schemas.errors import Code, PermanentError, TransientError
 from schemas.events import ParseOptions
 from streams.parsers.base import Document, Page
 from streams.parsers.llamaparse import LlamaParse, LlamaParseOptions, open_llama_parse
+from streams.parsers.llamaparse_results import LARGE_AT_ONCE
 from tests.cloud_parser import Naps, OpenGate, document_of, operations, options_for
 from tests.doubles.llamacloud.behaviour import Behaviour
 from tests.doubles.llamacloud.cloud import LlamaCloud
@@ -243,20 +244,46 @@ async def test_a_large_result_is_downloaded_without_the_key(
     assert {failure for _, failure in gate.noted} == {None}
 
 
-async def test_large_results_are_downloaded_one_after_the_other(
-    cloud: LlamaCloud, document: Document, gate: OpenGate
+class FullGate(OpenGate):
+    """Holds every download until so many are at it, and everybody knows that his is large."""
+
+    def __init__(self, results: int) -> None:
+        super().__init__()
+        self.most = 0
+        self._results = results
+        self._downloading = 0
+        self._full = asyncio.Event()
+
+    async def enter(self, operation: str, calls: int = 1) -> None:
+        await super().enter(operation, calls)
+        if operation == "download":
+            self._downloading += 1
+            self.most = max(self.most, self._downloading)
+            self._look()
+            await self._full.wait()
+
+    async def note(self, operation: str, failure: Code | None) -> None:
+        await super().note(operation, failure)
+        self._downloading -= operation == "download"
+        self._look()
+
+    def _look(self) -> None:
+        asked = [operation for operation, _ in self.noted if operation == "fetch"]
+        if self._downloading >= LARGE_AT_ONCE and len(asked) >= self._results + LARGE_AT_ONCE:
+            self._full.set()
+
+
+async def test_only_so_many_large_results_are_read_at_once(
+    cloud: LlamaCloud, document: Document
 ) -> None:
     cloud.plan(Plan(pages=["long " * 1000, "second page"]), times=None)
-    async with open_llama_parse(for_small_answers(cloud), gate) as parser:
-        ids = [await finished(cloud, parser, document) for _ in range(3)]
+    results = 3 * LARGE_AT_ONCE
+    gate = FullGate(results)
+    async with asyncio.timeout(20), open_llama_parse(for_small_answers(cloud), gate) as parser:
+        ids = [await finished(cloud, parser, document) for _ in range(results)]
         parsed = await asyncio.gather(*(parser.fetch(job_id) for job_id in ids))
-    assert [len(each.pages) for each in parsed] == [2, 2, 2]
-    large = [
-        call.operation
-        for call in cloud.calls
-        if call.operation == "download" or "_content_metadata" in str(call.query.get("expand"))
-    ]
-    assert large == ["get", "download", "download"] * 3
+    assert [len(each.pages) for each in parsed] == [2] * results
+    assert gate.most == LARGE_AT_ONCE
 
 
 async def test_a_large_result_of_a_tier_without_markdown(
