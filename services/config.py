@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError
@@ -26,8 +26,6 @@ from services.setting_kinds import (
 PREFIX = "PARSEWIRE_"
 
 _FILE = ".env"
-_ALIKE = 0.85
-"""From here on (difflib's ratio, 0 to 1) one name is another's misspelling."""
 
 
 class ConfigError(Exception):
@@ -200,8 +198,19 @@ def _misspelt() -> Iterator[str]:
     given = {name.upper() for name in (*os.environ, *dotenv_values(_FILE))}
     for name in sorted(name for name in given if name.startswith(PREFIX)):
         own = name.removeprefix(PREFIX)
-        if own not in known and (meant := get_close_matches(own, known, 1, _ALIKE)):
+        meant = [] if own in known else [other for other in known if _is_slip(own, other)]
+        if meant:
             yield f"{name} is no setting: {PREFIX}{meant[0]} may be meant"
+
+
+def _is_slip(given: str, meant: str) -> bool:
+    """Tell whether one letter is missing, too much, another or in the wrong place.
+
+    What differs by more may be a name of somebody's own, as the file of webhooks may have them.
+    """
+    blocks = SequenceMatcher(None, given, meant).get_matching_blocks()
+    alien = len(given) + len(meant) - 2 * sum(block.size for block in blocks)
+    return alien == 1 or (alien == 2 and len(given) == len(meant))
 
 
 def _at_odds(settings: Settings) -> Iterator[str]:

@@ -57,7 +57,9 @@ def test_a_wrong_value_names_its_variable_and_what_is_right(
     ("name", "meant"),
     [
         ("PARSEWIRE_KAFKA_BOOTSTRAP_SERVER", "PARSEWIRE_KAFKA_BOOTSTRAP_SERVERS"),
-        ("PARSEWIRE_LLAMAPARSE_KEY", "PARSEWIRE_LLAMAPARSE_API_KEY"),
+        ("PARSEWIRE_KAFKA_BOOTSTRAPSERVERS", "PARSEWIRE_KAFKA_BOOTSTRAP_SERVERS"),
+        ("PARSEWIRE_GATEWAY_PROT", "PARSEWIRE_GATEWAY_PORT"),
+        ("PARSEWIRE_LLAMAPARSE_API_KEI", "PARSEWIRE_LLAMAPARSE_API_KEY"),
         ("parsewire_slot", "PARSEWIRE_SLOTS"),
     ],
 )
@@ -76,9 +78,20 @@ def test_a_misspelt_variable_is_refused_with_the_one_that_it_means(
     assert str(caught.value) == said
 
 
-def test_variables_of_others_with_our_prefix_are_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PARSEWIRE_WEBHOOK_SECRET", "named in the webhooks' file")
-    monkeypatch.setenv("PARSEWIRE_TEST_KAFKA", "127.0.0.1:9092")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PARSEWIRE_WEBHOOK_SECRET",
+        "PARSEWIRE_ACME_WEBHOOK_SECRET",
+        "PARSEWIRE_CALLBACK_PARSER_SECRET_OLD",
+        "PARSEWIRE_API_KEY_2",
+        "PARSEWIRE_TEST_KAFKA",
+    ],
+)
+def test_a_variable_of_somebodys_own_with_our_prefix_is_theirs(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "as the webhooks' file may name it")
     assert load_settings() == Settings()
 
 
