@@ -1,7 +1,8 @@
 """Entering a cluster: its topics are there, and what an earlier log knew is offered again."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import structlog
 
@@ -15,6 +16,7 @@ from streams.tables.base import Tables, Transaction
 log = structlog.get_logger(__name__)
 
 _WAIT_SECONDS = 60.0
+_REST_SECONDS = 10.0
 
 
 async def enter_cluster(
@@ -35,13 +37,19 @@ async def enter_cluster(
     try:
         async with asyncio.timeout(wait_seconds):
             cluster_id = await Backoff().retry(bus.cluster_id, TransientError)
-            made = await Backoff().retry(lambda: _make_topics(bus, more), TransientError)
+            # A topic that is made and not noted would be read from the old one's position.
+            await _to_its_end(_make_and_note(bus, tables, cluster_id, more))
     except TimeoutError:
         raise TransientError(
             Code.BUS_UNAVAILABLE,
             f"no broker has let us in within {wait_seconds:g} s: see whether it runs where "
             f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS says, and what was logged of it",
         ) from None
+    return cluster_id
+
+
+async def _make_and_note(bus: Bus, tables: Tables, cluster_id: str, more: Sequence[Topic]) -> None:
+    made = await Backoff().retry(lambda: _make_topics(bus, more), TransientError)
 
     async def unit(tx: Transaction) -> int:
         new = await tx.run("positions.meet_cluster", cluster_id=cluster_id)
@@ -55,7 +63,16 @@ async def enter_cluster(
 
     offered = await tables.write(unit)
     log.info("cluster_entered", cluster=cluster_id, topics_made=len(made), offered_again=offered)
-    return cluster_id
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do what must not be left half done: who is cut off meanwhile waits a while for it."""
+    working = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(working)
+    finally:
+        await asyncio.wait({working}, timeout=_REST_SECONDS)
+        working.cancel()
 
 
 async def _make_topics(bus: Bus, more: Sequence[Topic]) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """Entering a cluster: a new log gets all that the old one held and nobody has seen."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import pytest_asyncio
 
 from schemas import events as ev
 from schemas.errors import Code, TransientError
-from schemas.topics import DOCUMENTS_SUBMITTED
+from schemas.topics import DOCUMENTS_SUBMITTED, Topic
 from services.cluster import enter_cluster, forget_topic
 from streams.outbox import put_events
 from streams.speakers import read_speakers
 from streams.tables.base import Row, Transaction
 from tests.fakes import MemoryBus
 from tests.harness import Desk, event_of, open_desk
+from tests.intake_desk import failing
 
 
 @pytest_asyncio.fixture
@@ -46,6 +48,31 @@ async def due(desk: Desk) -> tuple[int, int]:
     steps = await desk.rows("jobs.due_steps", most=10)
     events = await desk.rows("outbox.any_due")
     return len(steps), len(events)
+
+
+async def test_a_stop_while_topics_are_made_leaves_no_position_of_the_log_before(
+    desk: Desk, memory_bus: MemoryBus
+) -> None:
+    await store(desk, cluster_id := await memory_bus.cluster_id())
+    making, answered = asyncio.Event(), asyncio.Event()
+    ensure_topics = memory_bus.ensure_topics
+
+    async def slowly(topics: Sequence[Topic]) -> frozenset[str]:
+        made = await ensure_topics(topics)
+        making.set()
+        await answered.wait()
+        return made
+
+    bus = failing(memory_bus, ensure_topics=slowly)
+    async with asyncio.timeout(5):
+        entering = asyncio.create_task(enter_cluster(bus, desk.tables))
+        await making.wait()
+        entering.cancel()
+        await asyncio.sleep(0)
+        answered.set()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+    assert await position(desk, cluster_id) == []
 
 
 async def test_a_new_cluster_is_offered_everything_again(desk: Desk, memory_bus: MemoryBus) -> None:
