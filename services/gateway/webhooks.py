@@ -3,39 +3,27 @@
 import asyncio
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import lru_cache
 
 import orjson
-import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from schemas import codec
 from schemas.errors import Code, ParsewireError, PermanentError
-from schemas.events import Event, WebhookReceived
 from schemas.http import WebhookBody
-from schemas.signatures import Headers, Refusal
-from schemas.topics import WEBHOOKS_RECEIVED
 from schemas.webhook_source import Source
 from services.gateway.address_limit import AddressLimit
 from services.gateway.answers import answer
 from services.gateway.parts import TRACEPARENT, Parts
 from services.gateway.problems import DisconnectedError, RefusedError
 from services.gateway.quick_answer import QuickAnswer
+from services.gateway.webhook_batches import Arrival, Batches
 from services.gateway.webhook_body import Place, Room, check_coding, read_raw, webhook_limits
 from services.gateway.webhook_health import Tally, show_all
 from streams.blobs.base import webhook_key
-from streams.bus.base import Outgoing
 from streams.metrics import WEBHOOKS
-
-log = structlog.get_logger(__name__)
 
 _MOST_AT_ONCE = 1024
 _LARGE_BODIES_AT_ONCE = 4
-_OFF_LOOP_BYTES = 1 << 17
-"""Hashing and reading more than this would hold up every other request."""
-
 _UNKNOWN = "unknown"
 
 
@@ -52,6 +40,8 @@ class Webhooks:
         self._addresses = AddressLimit(hooks.per_second, monotonic)
         self._room = Room(_MOST_AT_ONCE, _LARGE_BODIES_AT_ONCE * hooks.max_bytes)
         self._tallies = {name: Tally() for name in hooks.sources}
+        # To ask for the running loop is a call of the system, each time (Python 3.11).
+        self._loop = asyncio.get_running_loop()
 
     def handlers(self) -> dict[str, Handler]:
         """Give each source's handler by the last part of its path."""
@@ -64,6 +54,8 @@ class Webhooks:
     def _handler(self, source: Source) -> Handler:
         recorder, tally = self._parts.recorder, self._tallies[source.name]
         accepted = recorder.series(WEBHOOKS, source=source.name, outcome="accepted")
+        event_source = self._parts.webhooks.event_source
+        batches = Batches(source, self._parts.producer, self._clock, event_source=event_source)
 
         def count_refused(outcome: str) -> None:
             recorder.add(WEBHOOKS, source=source.name, outcome=outcome)
@@ -71,7 +63,7 @@ class Webhooks:
 
         async def receive(request: web.Request) -> web.StreamResponse:
             try:
-                event_id = await self._take(request, source)
+                event_id = await self._take(request, source, batches)
             except ParsewireError as error:
                 count_refused(error.code.value)
                 raise
@@ -95,7 +87,7 @@ class Webhooks:
         self._parts.recorder.add(WEBHOOKS, source=_UNKNOWN, outcome=error.code.value)
         raise error
 
-    async def _take(self, request: web.Request, source: Source) -> str:
+    async def _take(self, request: web.Request, source: Source, batches: Batches) -> str:
         if wait_seconds := self._addresses.take(request.remote):
             raise _too_many(wait_seconds)
         if not source.takes(request.headers.get("Content-Type", "")):
@@ -103,50 +95,17 @@ class Webhooks:
         check_coding(request)
         with Place(self._room) as place:
             content = await read_raw(request, self._limits, place, self._most_bytes)
-            headers = source.kept(request.raw_headers)
-            now = self._clock()
-            if len(content) > _OFF_LOOP_BYTES:
-                judged = await asyncio.to_thread(_judged, source, headers, content, now)
-            else:
-                judged = _judged(source, headers, content, now)
-            if isinstance(judged, Refusal):
-                log.info("webhook_refused", source=source.name, reason=judged.value)
-                raise _unauthorized()
-            event_id, subject = judged
-            received = WebhookReceived(source.name, subject, headers, content)
-            traceparent = request[TRACEPARENT]
+            outcome: asyncio.Future[None] = self._loop.create_future()
+            arrival = Arrival(request.raw_headers, content, request[TRACEPARENT], outcome)
             try:
-                await self._parts.producer.send(self._record(event_id, received, traceparent))
+                await batches.publish(arrival)
             except PermanentError as error:
                 if error.code is not Code.RECORD_TOO_LARGE:
                     raise
                 # What no record can hold goes to a blob, and the record says which.
-                blob = await self._parts.blobs.put(webhook_key(event_id), content)
-                named = WebhookReceived(source.name, subject, headers, b"", blob)
-                await self._parts.producer.send(self._record(event_id, named, traceparent))
-        return event_id
-
-    def _record(self, event_id: str, received: WebhookReceived, traceparent: str) -> Outgoing:
-        moment = _moment(int(self._clock() * 1000))
-        event = Event(event_id, self._parts.webhooks.event_source, moment, received, traceparent)
-        value, headers = codec.encode(event)
-        return Outgoing(WEBHOOKS_RECEIVED.name, received.subject.encode(), value, headers)
-
-
-@lru_cache(16)
-def _moment(unix_ms: int) -> datetime:
-    """Read unix milliseconds, once for all the webhooks of each."""
-    return datetime.fromtimestamp(unix_ms / 1000, UTC)
-
-
-def _judged(
-    source: Source, headers: Headers, content: bytes, unix_seconds: float
-) -> tuple[str, str] | Refusal:
-    """Give the event's id and subject, or why the request is not taken."""
-    credential = source.verify(headers, content, unix_seconds)
-    if isinstance(credential, Refusal):
-        return credential
-    return source.event_of(credential.scheme, headers, content)
+                blob = await self._parts.blobs.put(webhook_key(arrival.event_id), content)
+                await self._parts.producer.send(batches.record_with(blob, arrival))
+        return arrival.event_id
 
 
 def _too_many(wait_seconds: float) -> RefusedError:
@@ -162,14 +121,4 @@ def _wrong_type(source: Source) -> RefusedError:
         Code.UNSUPPORTED_MEDIA_TYPE,
         "this source sends another Content-Type",
         members={"accepted": list(source.content_types)},
-    )
-
-
-def _unauthorized() -> RefusedError:
-    """Refuse without a word of why: a stranger who tries signatures learns nothing."""
-    return RefusedError(
-        Code.UNAUTHORIZED,
-        "the webhook is refused",
-        headers={"WWW-Authenticate": "Signature"},
-        members={"title": "Refused", "advice": "The gateway's log has the reason."},
     )

@@ -110,8 +110,8 @@ class Consumer(Protocol):
 class Producer(Protocol):
     """Sends records and waits for the acknowledgement of all in-sync replicas."""
 
-    async def send(self, record: Outgoing) -> None:
-        """Return once the broker has acknowledged the record.
+    def send(self, record: Outgoing) -> Awaitable[None]:
+        """Send it; awaited, return once the broker has acknowledged the record.
 
         Raise PermanentError(RECORD_TOO_LARGE) before sending, when it would pass 900 kB; raise
         TransientError(BUS_UNAVAILABLE) when no answer came in time: the outcome is unknown then.

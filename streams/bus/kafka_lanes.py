@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable
+from itertools import islice
 from struct import unpack_from
 from typing import Any
 
@@ -10,8 +11,11 @@ from aiokafka.errors import ProducerClosed, UnknownTopicOrPartitionError
 
 from streams.bus.base import Outgoing
 
-Outcome = asyncio.Future[BaseException | None]
-"""What became of a record: None once it is acknowledged, else why it is not."""
+Outcome = asyncio.Future[None]
+"""What becomes of a record: done once it is acknowledged, or with what its sender is to be told."""
+
+Held = dict[Outcome, tuple[Outgoing, int]]
+"""Records with their sizes in bytes, by what becomes of them."""
 
 _SEED, _FACTOR, _WORD = 0x9747B28C, 0x5BD1E995, 0xFFFFFFFF
 
@@ -38,26 +42,42 @@ def partition_of(key: bytes, count: int) -> int:
 class Lane:
     """Gathers records while a batch is under way; what has gathered is the next batch.
 
-    A future, a timer and a hand-over to the client for each record would cost more than all else
-    that is done for it.
+    A timer and a hand-over to the client for each record would cost more than all else that is
+    done for it.
     """
 
-    def __init__(self, client: Any, topic: str, partition: int) -> None:
+    def __init__(
+        self,
+        client: Any,
+        topic: str,
+        partition: int,
+        give_bytes: Callable[[int], None],
+        error_of: Callable[[BaseException], BaseException],
+    ) -> None:
         self._client = client
         self._topic = topic
         self._partition = partition
-        self._waiting: dict[Outcome, Outgoing] = {}
+        self._give_bytes = give_bytes
+        self._error_of = error_of
+        self._waiting: Held = {}
         self.running: asyncio.Task[None] | None = None
 
-    def add(self, record: Outgoing, outcome: Outcome) -> None:
-        """Send the record with the next batch; its outcome is settled then, or from outside."""
-        self._waiting[outcome] = record
+    def add(self, record: Outgoing, size: int, outcome: Outcome) -> None:
+        """Send the record with the next batch; its bytes are given back when it is held no more."""
+        self._waiting[outcome] = (record, size)
         if self.running is None:
             self.running = asyncio.create_task(self._run())
 
     def forget(self, outcome: Outcome) -> None:
         """Hold the record no longer: what is not on its way yet is not sent."""
-        self._waiting.pop(outcome, None)
+        held = self._waiting.pop(outcome, None)
+        if held is not None:
+            self._give_bytes(held[1])
+
+    def expire(self, outcome: Outcome) -> None:
+        """End what is overdue; whether it is on its way already, nobody knows here."""
+        self.forget(outcome)
+        outcome.set_exception(self._error_of(TimeoutError()))
 
     async def _run(self) -> None:
         try:
@@ -65,19 +85,20 @@ class Lane:
                 await self._send_batch()
         finally:
             self.running = None
-            _settle(self._waiting, ProducerClosed())
-            self._waiting = {}
+            left, self._waiting = self._waiting, {}
+            self._settle(left, ProducerClosed())
 
     async def _send_batch(self) -> None:
         batch = self._client.create_batch()
         taken = self._take_into(batch)
         failure: BaseException | None = ProducerClosed()
         try:
-            failure = await self._acknowledged(batch)
-        except Exception as error:  # noqa: BLE001  # each sender judges and raises it
+            # Of those taken, all may have been given up, or be no records.
+            failure = await self._acknowledged(batch) if batch.record_count() else None
+        except Exception as error:  # noqa: BLE001  # each sender is told what it means
             failure = error
         finally:
-            _settle(taken, failure)
+            self._settle(taken, failure)
 
     async def _acknowledged(self, batch: Any) -> BaseException | None:
         """Hand the batch over; its errors are raised, but where the partition is no more."""
@@ -88,35 +109,42 @@ class Lane:
         await sent
         return None
 
-    def _take_into(self, batch: Any) -> list[Outcome]:
+    def _take_into(self, batch: Any) -> Held:
         """Move what fits from those who wait into the batch."""
-        taken = []
         waiting = self._waiting
-        for outcome, record in waiting.items():
+        for count, (outcome, (record, _)) in enumerate(waiting.items()):
             if not outcome.done() and not _joins(batch, record, outcome):
-                break
-            taken.append(outcome)
-        if len(taken) == len(waiting):
-            self._waiting = {}
-        else:
-            for outcome in taken:
-                del waiting[outcome]
-        return taken
+                self._waiting = dict(islice(waiting.items(), count, None))
+                return dict(islice(waiting.items(), count))
+        self._waiting = {}
+        return waiting
+
+    def _settle(self, held: Held, failure: BaseException | None) -> None:
+        """Answer all that were held, and give their bytes back."""
+        for outcome in held:
+            if outcome.done():
+                continue
+            if failure is None:
+                outcome.set_result(None)
+            else:
+                outcome.set_exception(self._error_of(failure))
+        self._give_bytes(sum([size for _, size in held.values()]))
 
 
 class Deadlines:
     """Ends what is overdue: one timer for all, since each has the same time from its start."""
 
     def __init__(self) -> None:
-        self._watched: deque[tuple[float, Outcome]] = deque()
+        self._watched: deque[tuple[float, Outcome, Lane]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, outcome: Outcome, loop_time: float) -> None:
-        """Settle it with a TimeoutError at that time of the loop."""
+    def watch(self, lane: Lane, outcome: Outcome, loop_time: float) -> None:
+        """Let the lane expire it at that time of the loop."""
         watched = self._watched
         while watched and watched[0][1].done():
-            watched.popleft()
-        watched.append((loop_time, outcome))
+            _, done, its_lane = watched.popleft()
+            its_lane.forget(done)
+        watched.append((loop_time, outcome, lane))
         if self._timer is None:
             self._timer = outcome.get_loop().call_at(loop_time, self._expire)
 
@@ -124,13 +152,15 @@ class Deadlines:
         self._timer = None
         watched = self._watched
         while watched:
-            loop_time, outcome = watched[0]
+            loop_time, outcome, lane = watched[0]
             loop = outcome.get_loop()
-            if not outcome.done():
-                if loop_time > loop.time():
-                    self._timer = loop.call_at(loop_time, self._expire)
-                    return
-                outcome.set_result(TimeoutError())
+            if outcome.done():
+                lane.forget(outcome)
+            elif loop_time > loop.time():
+                self._timer = loop.call_at(loop_time, self._expire)
+                return
+            else:
+                lane.expire(outcome)
             watched.popleft()
 
 
@@ -140,12 +170,6 @@ def _joins(batch: Any, record: Outgoing, outcome: Outcome) -> bool:
     try:
         added = batch.append(timestamp=None, key=record.key, value=record.value, headers=headers)
     except (TypeError, ValueError) as error:
-        outcome.set_result(error)
+        outcome.set_exception(error)
         return True
     return added is not None
-
-
-def _settle(outcomes: Iterable[Outcome], failure: BaseException | None) -> None:
-    for outcome in outcomes:
-        if not outcome.done():
-            outcome.set_result(failure)

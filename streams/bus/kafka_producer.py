@@ -3,8 +3,9 @@
 import asyncio
 import random
 from collections import deque
+from functools import partial
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any
 
 from aiokafka.errors import (
     KafkaError,
@@ -25,9 +26,7 @@ BATCH_BYTES = 256 * 1024
 def record_bytes(record: Outgoing) -> int:
     """Tell a record's size: value, key, and the names and values of its headers."""
     size = len(record.value) + (len(record.key) if record.key is not None else 0)
-    for name, value in record.headers:
-        size += len(name) + len(value)
-    return size
+    return size + sum([len(name) + len(value) for name, value in record.headers])
 
 
 class ByteBudget:
@@ -96,36 +95,24 @@ class KafkaProducer:
         self._deadlines = Deadlines()
         self._lanes: dict[str, list[Lane]] = {}
 
-    async def send(self, record: Outgoing) -> None:
-        """Return once the broker has acknowledged the record; sends of many tasks share batches.
+    def send(self, record: Outgoing) -> asyncio.Future[None]:
+        """Begin at once; done once the broker has acknowledged the record.
 
-        Raise PermanentError(RECORD_TOO_LARGE) before sending, TransientError(BUS_UNAVAILABLE)
-        when no answer came in time: the record may or may not be in the log then.
+        Sends of many tasks share batches. Its exception is PermanentError(RECORD_TOO_LARGE) before
+        sending, TransientError(BUS_UNAVAILABLE) when no answer came in time: the record may or may
+        not be in the log then.
         """
         size = record_bytes(record)
         if size > MAX_RECORD_BYTES:
-            raise _too_large(record, f"{size} bytes, more than {MAX_RECORD_BYTES}")
+            outcome: Outcome = self._loop.create_future()
+            why = f"{size} bytes, more than {MAX_RECORD_BYTES}"
+            outcome.set_exception(_too_large(record.topic, why))
+            return outcome
         deadline = self._loop.time() + self._timeout
-        try:
-            if not self._budget.take_at_once(size):
-                async with asyncio.timeout_at(deadline):
-                    await self._budget.take(size)
-            try:
-                lane = self._lane_of(record) or await self._first_lane_of(record, deadline)
-                outcome: Outcome = self._loop.create_future()
-                self._deadlines.watch(outcome, deadline)
-                lane.add(record, outcome)
-                try:
-                    failure = await outcome
-                finally:
-                    # One settled from outside would hold its bytes until a broker comes back.
-                    lane.forget(outcome)
-            finally:
-                self._budget.give(size)
-        except (TimeoutError, KafkaError, OSError) as error:
-            failure = error
-        if failure is not None:
-            self._raise(record, failure)
+        lane = self._lane_of(record)
+        if lane is None or not self._budget.take_at_once(size):
+            return self._loop.create_task(self._send_later(record, size, deadline))
+        return self._begin(lane, record, size, deadline)
 
     async def finish(self) -> None:
         """Wait until what is being sent is answered, as long as a send may last; then give up."""
@@ -139,6 +126,22 @@ class KafkaProducer:
         if stuck:
             await asyncio.wait(stuck)
 
+    async def _send_later(self, record: Outgoing, size: int, deadline: float) -> None:
+        """Wait for room, or to learn of the topic's partitions, and send then."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                lane = self._lane_of(record) or await self._first_lane_of(record)
+                await self._budget.take(size)
+        except (TimeoutError, KafkaError, OSError) as failure:
+            raise self._error_of(record.topic, failure) from None
+        await self._begin(lane, record, size, deadline)
+
+    def _begin(self, lane: Lane, record: Outgoing, size: int, deadline: float) -> Outcome:
+        outcome: Outcome = self._loop.create_future()
+        lane.add(record, size, outcome)
+        self._deadlines.watch(lane, outcome, deadline)
+        return outcome
+
     def _lane_of(self, record: Outgoing) -> Lane | None:
         lanes = self._lanes.get(record.topic)
         if not lanes:
@@ -147,31 +150,36 @@ class KafkaProducer:
             return random.choice(lanes)  # noqa: S311  # spreads load, guards nothing
         return lanes[partition_of(record.key, len(lanes))]
 
-    async def _first_lane_of(self, record: Outgoing, deadline: float) -> Lane:
+    async def _first_lane_of(self, record: Outgoing) -> Lane:
         topic = self._prefix + record.topic
-        async with asyncio.timeout_at(deadline):
-            partitions = await self._client.partitions_for(topic)
+        partitions = await self._client.partitions_for(topic)
         if not self._lanes.get(record.topic):
-            lanes = [Lane(self._client, topic, number) for number in sorted(partitions)]
-            self._lanes[record.topic] = lanes
+            error_of = partial(self._error_of, record.topic)
+            self._lanes[record.topic] = [
+                Lane(self._client, topic, number, self._budget.give, error_of)
+                for number in sorted(partitions)
+            ]
         lane = self._lane_of(record)
         if lane is None:
             raise UnknownTopicOrPartitionError
         return lane
 
-    def _raise(self, record: Outgoing, failure: BaseException) -> NoReturn:
+    def _error_of(self, topic: str, failure: BaseException) -> BaseException:
         """Tell the sender what to do next: give up, try again, or learn of a defect."""
-        doing = f"send to {record.topic}"
+        doing = f"send to {topic}"
+        error: BaseException = failure
         match failure:
             case TimeoutError():
                 why = f"no acknowledgement within {self._timeout:g} s, outcome unknown"
-                raise bus_unavailable(doing, why) from None
+                return bus_unavailable(doing, why)
             case MessageSizeTooLargeError() | RecordListTooLargeError():
-                raise _too_large(record, str(failure)) from failure
+                error = _too_large(topic, str(failure))
+                error.__cause__ = failure
             case KafkaError() | OSError():
-                raise bus_unavailable(doing, failure) from failure
-        raise failure
+                error = bus_unavailable(doing, failure)
+                error.__cause__ = failure
+        return error
 
 
-def _too_large(record: Outgoing, why: str) -> PermanentError:
-    return PermanentError(Code.RECORD_TOO_LARGE, f"record for {record.topic}: {why}")
+def _too_large(topic: str, why: str) -> PermanentError:
+    return PermanentError(Code.RECORD_TOO_LARGE, f"record for {topic}: {why}")

@@ -45,6 +45,9 @@ class Batch:
         self.values.append(value)
         return object()
 
+    def record_count(self) -> int:
+        return len(self.values)
+
 
 class StuckClient:
     """An aiokafka producer whose broker answers when the test says so."""
@@ -79,10 +82,11 @@ async def test_a_send_has_its_own_deadline_and_frees_its_bytes() -> None:
     assert getattr(outcomes[0], "code", None) is Code.BUS_UNAVAILABLE
     assert "outcome unknown" in str(outcomes[0])
     assert [values for values, _ in client.batches] == [[b"v" * 60]], "the second never had room"
-    assert budget.free_bytes == 100
+    assert budget.free_bytes == 40, "the client holds the first one still"
     [(_, answer)] = client.batches
     answer.set_result(None)
     await producer.finish()
+    assert budget.free_bytes == 100
     assert len(client.batches) == 1, "nobody waits for it any more"
 
 
@@ -90,8 +94,8 @@ async def test_what_gathers_while_a_batch_is_under_way_is_the_next_one() -> None
     client, budget = StuckClient(), ByteBudget(10**6)
     producer = KafkaProducer(client, topic_prefix="p.", send_timeout_seconds=60, budget=budget)
 
-    def begin(value: bytes) -> asyncio.Task[None]:
-        return asyncio.create_task(producer.send(Outgoing("letters", b"k", value, ())))
+    def begin(value: bytes) -> asyncio.Future[None]:
+        return asyncio.ensure_future(producer.send(Outgoing("letters", b"k", value, ())))
 
     async def next_batch() -> tuple[list[bytes], asyncio.Future[None]]:
         async with asyncio.timeout(5):
@@ -121,21 +125,24 @@ async def test_what_gathers_while_a_batch_is_under_way_is_the_next_one() -> None
     assert budget.free_bytes == 10**6
 
 
-async def test_a_cancelled_send_is_not_sent_and_frees_its_bytes() -> None:
+async def test_what_is_cancelled_or_no_record_is_not_sent_and_frees_its_bytes() -> None:
     client, budget = StuckClient(), ByteBudget(10**6)
     producer = KafkaProducer(client, topic_prefix="p.", send_timeout_seconds=60, budget=budget)
-    first = asyncio.create_task(producer.send(Outgoing("letters", b"k", b"1", ())))
+    first = asyncio.ensure_future(producer.send(Outgoing("letters", b"k", b"1", ())))
     async with asyncio.timeout(5):
         await client.under_way.wait()
-    gone = asyncio.create_task(producer.send(Outgoing("letters", b"k", b"2", ())))
+    gone = asyncio.ensure_future(producer.send(Outgoing("letters", b"k", b"2", ())))
     await asyncio.sleep(0)
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
         await gone
+    broken = producer.send(Outgoing("letters", b"k", b"no record", ()))
     client.batches[0][1].set_result(None)
     await first
+    with pytest.raises(TypeError, match="no record"):
+        await broken
     await producer.finish()
-    assert [values for values, _ in client.batches] == [[b"1"]]
+    assert [values for values, _ in client.batches] == [[b"1"]], "and no empty batch"
     assert budget.free_bytes == 10**6
 
 
@@ -143,7 +150,7 @@ async def test_a_producer_that_ends_answers_everyone() -> None:
     client, budget = StuckClient(), ByteBudget(10**6)
     producer = KafkaProducer(client, topic_prefix="p.", send_timeout_seconds=0.05, budget=budget)
     sending = [
-        asyncio.create_task(producer.send(Outgoing("letters", b"k", value, ())))
+        asyncio.ensure_future(producer.send(Outgoing("letters", b"k", value, ())))
         for value in (b"1", b"2", b"3")
     ]
     await asyncio.sleep(0)
