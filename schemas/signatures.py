@@ -54,7 +54,9 @@ def verify(
         content = filled
     given = []
     for prefix in scheme.prefix_bytes:
-        given += [item.removeprefix(prefix) for item in items if item.startswith(prefix)]
+        for item in items:
+            if item.startswith(prefix):
+                given.append(item[len(prefix) :])
     return _signer(scheme, keys, content, given)
 
 

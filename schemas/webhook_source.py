@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 import orjson
@@ -18,6 +18,7 @@ EVENT_ID_HEADER = "X-Webhook-Event-ID"
 _LONGEST_ID = 200
 _MOST_LAYERS = 2
 _ALWAYS_KEPT = frozenset({"content-type", "user-agent"})
+_MOST_NAMES = 1024
 _MOST_HEADER_BYTES = 40_960
 """More than all headers of one source's verification can have, and far below a record's limit."""
 
@@ -37,7 +38,29 @@ class Credential:
         return self.expires_at is None or unix_seconds < self.expires_at
 
 
+class _KeptNames(dict[bytes, str]):
+    """The names of headers as they were sent: in lower case those that are kept, empty others."""
+
+    def __init__(self, needed: frozenset[str]) -> None:
+        super().__init__()
+        self._needed = needed
+
+    def __missing__(self, raw: bytes) -> str:
+        name = raw.decode("latin-1").lower()
+        kept = name in self._needed or name in _ALWAYS_KEPT
+        if not kept and not name.startswith(("x-webhook-", "webhook-")):
+            name = ""
+        if len(self) < _MOST_NAMES:
+            self[raw] = name
+        return name
+
+
+_Paths = tuple[tuple[str, ...], ...]
 _ByScheme = list[tuple[Scheme, list[Credential], list[bytes]]]
+
+
+def _paths(fields: Iterable[str]) -> _Paths:
+    return tuple(tuple(field.split(".")) for field in fields)
 
 
 def _by_scheme(schemes: Iterable[Scheme], credentials: Sequence[Credential]) -> _ByScheme:
@@ -66,15 +89,21 @@ class Source:
     id_fields: tuple[str, ...] = ("event_id",)
     subject_fields: tuple[str, ...] = ()
     _needed: frozenset[str] = field(init=False, repr=False, compare=False)
+    _names: _KeptNames = field(init=False, repr=False, compare=False)
+    _id_paths: _Paths = field(init=False, repr=False, compare=False)
+    _subject_paths: _Paths = field(init=False, repr=False, compare=False)
     _by_scheme: _ByScheme = field(init=False, repr=False, compare=False)
     _expires: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         needed = {self.id_header.lower()}.union(*(scheme.headers() for scheme in self.schemes))
-        object.__setattr__(self, "_needed", frozenset(needed))
-        object.__setattr__(self, "_by_scheme", _by_scheme(self.schemes, self.credentials))
-        expires = any(credential.expires_at is not None for credential in self.credentials)
-        object.__setattr__(self, "_expires", expires)
+        fix = partial(object.__setattr__, self)
+        fix("_needed", frozenset(needed))
+        fix("_names", _KeptNames(self._needed))
+        fix("_id_paths", _paths(self.id_fields))
+        fix("_subject_paths", _paths(self.subject_fields))
+        fix("_by_scheme", _by_scheme(self.schemes, self.credentials))
+        fix("_expires", any(c.expires_at is not None for c in self.credentials))
 
     def verify(self, headers: Headers, body: bytes, unix_seconds: float) -> Credential | Refusal:
         """Give the credential that signed the request, or the most telling reason against it."""
@@ -101,11 +130,11 @@ class Source:
 
     def kept(self, raw_headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, bytes], ...]:
         """Choose what is kept of a request's headers: enough to verify it again, and bounded."""
+        names = self._names
         kept = []
         size = 0
         for raw, value in raw_headers:
-            name = _kept_name(raw, self._needed)
-            if name:
+            if name := names[raw]:
                 kept.append((name, value))
                 size += len(name) + len(value)
         if size <= _MOST_HEADER_BYTES:
@@ -120,12 +149,12 @@ class Source:
         """
         content = read_json(body)
         vendor_id = _header(headers, scheme.id_header) if scheme.signs_id else ""
-        vendor_id = vendor_id or _first(content, self.id_fields) or _header(headers, self.id_header)
+        vendor_id = vendor_id or _first(content, self._id_paths) or _header(headers, self.id_header)
         if vendor_id:
             event_id = derived_id("webhook", self.name, vendor_id)
         else:
             event_id = derived_id("webhook-body", self.name, hashlib.sha256(body).hexdigest())
-        return event_id, _first(content, self.subject_fields) or event_id
+        return event_id, _first(content, self._subject_paths) or event_id
 
 
 LLAMAPARSE = Source(
@@ -150,11 +179,11 @@ def read_json(body: bytes) -> Any:
     return content
 
 
-def _first(content: Any, paths: Iterable[str]) -> str:
+def _first(content: Any, paths: _Paths) -> str:
     """Give the first id that stands under one of the paths, empty where none does."""
     for path in paths:
         value = content
-        for name in _names_of(path):
+        for name in path:
             value = value.get(name) if isinstance(value, dict) else None
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
@@ -171,19 +200,6 @@ def _header(headers: Headers, name: str) -> str:
         return ""
     # Every byte has its own letter in latin-1: two ids stay two.
     return values[0].decode("latin-1")
-
-
-@lru_cache(1024)
-def _names_of(path: str) -> tuple[str, ...]:
-    return tuple(path.split("."))
-
-
-@lru_cache(1024)
-def _kept_name(raw: bytes, needed: frozenset[str]) -> str:
-    """Give the name in lower case of a header that is kept, empty for any other."""
-    name = raw.decode("latin-1").lower()
-    kept = name in needed or name in _ALWAYS_KEPT
-    return name if kept or name.startswith(("x-webhook-", "webhook-")) else ""
 
 
 def _within(headers: Headers, most_bytes: int) -> tuple[tuple[str, bytes], ...]:

@@ -26,7 +26,9 @@ BATCH_BYTES = 256 * 1024
 def record_bytes(record: Outgoing) -> int:
     """Tell a record's size: value, key, and the names and values of its headers."""
     size = len(record.value) + (len(record.key) if record.key is not None else 0)
-    return size + sum([len(name) + len(value) for name, value in record.headers])
+    for name, value in record.headers:
+        size += len(name) + len(value)
+    return size
 
 
 class ByteBudget:
