@@ -54,6 +54,19 @@ async def measure(load: Child, server: Server, order: object, seconds: float) ->
     )
 
 
+def joined(runs: Sequence[Run]) -> Run:
+    """Take runs of the same length for one: p50 is their median, p99 the worst of theirs."""
+    per_second = statistics.mean(run.per_second for run in runs)
+    each = [(run.per_second, run.cpu_us) for run in runs]
+    whole = [speed * cpu_us for speed, cpu_us in each if cpu_us is not None]
+    return Run(
+        per_second,
+        statistics.median(run.p50_ms for run in runs),
+        max(run.p99_ms for run in runs),
+        statistics.mean(whole) / per_second if len(whole) == len(runs) else None,
+    )
+
+
 def figures_of(
     what: str, unit: str, runs: Mapping[str, Sequence[Run]], *, cpu: Literal["ms", "us"]
 ) -> list[Figure]:

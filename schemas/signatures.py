@@ -54,9 +54,7 @@ def verify(
         content = filled
     given = []
     for prefix in scheme.prefix_bytes:
-        for item in items:
-            if item.startswith(prefix):
-                given.append(item[len(prefix) :])
+        given += [item[len(prefix) :] for item in items if item.startswith(prefix)]
     return _signer(scheme, keys, content, given)
 
 

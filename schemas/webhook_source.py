@@ -122,6 +122,8 @@ class Source:
 
     def takes(self, content_type: str) -> bool:
         """Tell whether bodies of this Content-Type are taken; JSON means every `+json` too."""
+        if content_type in self.content_types:
+            return True
         essence = content_type.partition(";")[0].strip().lower()
         if essence in self.content_types:
             return True

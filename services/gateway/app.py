@@ -17,6 +17,7 @@ from services.gateway.server_log import server_log
 from services.gateway.service_routes import show_services
 from services.gateway.short_ways import SHORT_WAYS
 from services.gateway.uploads import PLACES, Places, upload
+from services.gateway.webhook_short_way import ShortWay
 from services.gateway.webhooks import Webhooks
 from services.result_links import PATH as RESULTS
 
@@ -121,10 +122,10 @@ def build_app(parts: Parts) -> web.Application:
         path = resource.canonical.replace("{suffix}", "[.md|.txt|.json]")
         endpoints[f"{route.method} {path}"] = route.meaning
     short_ways = {}
-    for name, handler in webhooks.handlers().items():
+    for name, door in webhooks.doors.items():
         path = f"{API}/webhooks/{name}"
-        app.router.add_post(path, handler, expect_handler=expect_nothing)
-        short_ways[path] = observer.around(handler, path)
+        app.router.add_post(path, door.receive, expect_handler=expect_nothing)
+        short_ways[path] = ShortWay(door, observer, path).serve
     app[SHORT_WAYS] = short_ways
     unknown = f"{API}/webhooks/{{source}}"
     app.router.add_post(unknown, webhooks.refuse_unknown, expect_handler=expect_nothing)

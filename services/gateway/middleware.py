@@ -49,6 +49,38 @@ class Observer:
 
         return observed
 
+    def begin(self) -> None:
+        """Count a request that is under way."""
+        self._in_progress += 1
+
+    def end(self) -> None:
+        """Count one less."""
+        self._in_progress -= 1
+
+    def note(
+        self,
+        request: web.Request,
+        route: str,
+        response: web.StreamResponse,
+        traceparent: str,
+        started: float,
+    ) -> None:
+        """Count and time a request that has its response; `started` by time.perf_counter."""
+        response.headers["traceparent"] = traceparent
+        method = request.method if request.method in _METHODS else "other"
+        key = (method, route, response.status)
+        requests, seconds = self._series.get(key) or self._series_of(*key)
+        seconds.observe(time.perf_counter() - started)
+        requests.add()
+
+    def answer_to(self, error: Exception, request: web.Request, route: str) -> web.StreamResponse:
+        """Answer what a handler raised, expected or not; raise what is an answer by itself."""
+        if isinstance(error, (ParsewireError, web.HTTPException, DisconnectedError)):
+            return _answer_to(error, request, route)
+        support_id = problems.new_support_id()
+        log.error("request_failed", support_id=support_id, route=route, exc_info=error)
+        return _last_unless_read(request, problems.of_defect(support_id))
+
     async def _observe(
         self, request: web.Request, handler: Handler, route: str
     ) -> web.StreamResponse:
@@ -56,23 +88,14 @@ class Observer:
         traceparent = child_of(request.headers.get("traceparent"))
         request[TRACEPARENT] = traceparent
         structlog.contextvars.bind_contextvars(trace=trace_id(traceparent))
-        self._in_progress += 1
+        self.begin()
         try:
             response = await handler(request)
-        except (ParsewireError, web.HTTPException, DisconnectedError) as error:
-            response = _answer_to(error, request, route)
-        except Exception:
-            support_id = problems.new_support_id()
-            log.exception("request_failed", support_id=support_id, route=route)
-            response = _last_unless_read(request, problems.of_defect(support_id))
+        except Exception as error:  # noqa: BLE001  # judged and logged there
+            response = self.answer_to(error, request, route)
         finally:
-            self._in_progress -= 1
-        response.headers["traceparent"] = traceparent
-        method = request.method if request.method in _METHODS else "other"
-        key = (method, route, response.status)
-        requests, seconds = self._series.get(key) or self._series_of(*key)
-        seconds.observe(time.perf_counter() - started)
-        requests.add()
+            self.end()
+        self.note(request, route, response, traceparent, started)
         return response
 
     def _series_of(self, method: str, route: str, status: int) -> tuple[Series, Series]:

@@ -28,6 +28,16 @@ class Room:
         self._most_of_one = max(1, most_bodies // 4)
         self._coming: Counter[str] = Counter()
 
+    def enter(self) -> None:
+        """Take a body's place; raise RefusedError(OVERLOADED) where there is none left."""
+        if self.bodies == 0:
+            raise _overloaded()
+        self.bodies -= 1
+
+    def leave(self) -> None:
+        """Give a body's place back."""
+        self.bodies += 1
+
     @contextmanager
     def waiting_for(self, address: str | None) -> Iterator[None]:
         """Count a body that is still coming; raise RefusedError where its sender has too many.
@@ -56,13 +66,11 @@ class Place:
         self._taken = 0
 
     def __enter__(self) -> Self:
-        if self._room.bodies == 0:
-            raise _overloaded()
-        self._room.bodies -= 1
+        self._room.enter()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._room.bodies += 1
+        self._room.leave()
         self._room.bytes += self._taken
 
     @property

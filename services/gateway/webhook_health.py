@@ -1,6 +1,6 @@
 """The health of webhooks: what each source was sent since the start, and how it is configured."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from schemas.http import WebhooksBody, WebhookSourceBody
@@ -44,12 +44,10 @@ class Tally:
         )
 
 
-def show_all(
-    sources: Mapping[str, Source], tallies: Mapping[str, Tally], unix_seconds: float
-) -> WebhooksBody:
+def show_all(sources: Iterable[tuple[Source, Tally]], unix_seconds: float) -> WebhooksBody:
     """Show every source by its name."""
     return WebhooksBody(
-        {name: tallies[name].show(source, unix_seconds) for name, source in sources.items()}
+        {source.name: tally.show(source, unix_seconds) for source, tally in sources}
     )
 
 
