@@ -23,7 +23,7 @@ from tests.doubles.llamacloud.faults import Fault
 from tests.doubles.llamacloud.server import open_llama_cloud
 from tests.fleet import open_fleet
 from tests.pdfs import text_pdf
-from tests.processes import FleetProcess, until
+from tests.processes import MAIN, FleetProcess, until
 
 WITHIN_SECONDS = 45
 KILLED = -9
@@ -84,7 +84,7 @@ class DyingSide:
 
     async def _recover(self, job_id: str, *, late_bill: bool) -> Outcome:
         self._side.change(INTENT_GROWS_OLD, job_id)
-        worker = await self._start("services.cli.main", "worker")
+        worker = await self._start(MAIN, "worker")
         try:
             another = await self._upload(pages=2)
 

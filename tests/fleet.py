@@ -3,7 +3,6 @@
 import asyncio
 import re
 import sqlite3
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
@@ -21,7 +20,7 @@ from streams.tables.base import Row
 from streams.tables.sqlite import SqliteTables, open_sqlite
 from tests.gateway_desk import Answer
 from tests.kafka_process import stable_port
-from tests.processes import FAST, FleetProcess, environment_of, until
+from tests.processes import FAST, FleetProcess, environment_of, run_verb, until
 
 API = "/api/v1"
 TENANT = "acme"
@@ -161,17 +160,10 @@ class Fleet:
 
     async def cli(self, *arguments: str) -> str:
         """Run a verb of the command line to its good end, and give what it printed."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "services.cli.main", *arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            env=environment_of(self._settings),
-            cwd=self.folder,
-        )
-        async with asyncio.timeout(20):
-            printed, _ = await process.communicate()
-        assert process.returncode == 0, printed
-        return printed.decode()
+        environment = environment_of(self._settings)
+        ended = await run_verb(*arguments, environment=environment, folder=self.folder)
+        assert ended.code == 0, ended
+        return ended.printed.decode()
 
     async def client(self, tenant: str = TENANT, role: Role = Role.TENANT) -> Client:
         """Make a producer with a new key."""

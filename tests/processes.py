@@ -3,16 +3,19 @@
 import asyncio
 import os
 import signal
-import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from services.embedded_broker import dying_with_parent
+from tests.forks import Fork, start_fork
 
 T = TypeVar("T")
 
+MAIN = "services.cli.main"
+
 _LOOK_SECONDS = 0.05
+_VERB_SECONDS = 60
 
 FAST: dict[str, object] = {
     "lease_seconds": 2,
@@ -49,8 +52,39 @@ def environment_of(settings: dict[str, object]) -> dict[str, str]:
     return clean | {f"PARSEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
 
 
+class Ended(NamedTuple):
+    """How a process ended, and what it had printed."""
+
+    code: int
+    printed: bytes
+    complained: bytes
+
+
+async def run_verb(
+    *arguments: str, environment: dict[str, str], folder: Path, module: str = MAIN
+) -> Ended:
+    """Run the command line, or another program, to its end."""
+    with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as complained:
+        process = await start_fork(
+            module,
+            arguments,
+            environment=environment,
+            folder=folder,
+            output=printed.fileno(),
+            errors=complained.fileno(),
+        )
+        try:
+            async with asyncio.timeout(_VERB_SECONDS):
+                code = await process.wait()
+        finally:
+            process.kill()
+        printed.seek(0)
+        complained.seek(0)
+        return Ended(code, printed.read(), complained.read())
+
+
 class FleetProcess:
-    """One process of Parsewire, started the way that `parsewire up` starts it.
+    """One process of Parsewire, in a session of its own, as `parsewire up` starts it.
 
     `module` may be another program that runs it.
     """
@@ -62,13 +96,14 @@ class FleetProcess:
         folder: Path,
         settings: dict[str, object],
         *,
-        module: str = "services.cli.main",
+        module: str = MAIN,
     ) -> None:
         self.log = folder / f"{name}.log"
-        self._command = [sys.executable, "-P", "-m", module, verb]
+        self._module = module
+        self._verb = verb
         self._folder = folder
         self._settings = settings
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Fork | None = None
         self._sessions: list[int] = []
 
     @property
@@ -80,15 +115,14 @@ class FleetProcess:
     async def start(self, **changes: object) -> None:
         """Start it, or start it again, with some settings changed for this life."""
         with self.log.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *dying_with_parent(self._command),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=environment_of(self._settings | changes),
+            self._process = await start_fork(
+                self._module,
+                [self._verb],
+                environment=environment_of(self._settings | changes),
                 # Nobody's .env lies there.
-                cwd=self._folder,
-                start_new_session=True,
+                folder=self._folder,
+                output=output.fileno(),
+                errors=output.fileno(),
             )
         self._sessions.append(self._process.pid)
 

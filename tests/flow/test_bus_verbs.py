@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ import pytest
 
 from services.keys import create_key
 from tests.fleet import open_fleet
-from tests.processes import environment_of, until
+from tests.forks import Fork, start_fork
+from tests.processes import MAIN, environment_of, until
 
 pytestmark = pytest.mark.processes
 
@@ -29,14 +29,14 @@ class Verbs:
     folder: Path
     settings: dict[str, object]
 
-    async def begin(self, *arguments: str, output: Path) -> asyncio.subprocess.Process:
+    async def begin(self, *arguments: str, output: Path) -> Fork:
         with output.open("wb") as out:
-            return await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "services.cli.main", *arguments),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=out,
-                env=environment_of(self.settings),
-                cwd=self.folder,
+            return await start_fork(
+                MAIN,
+                arguments,
+                environment=environment_of(self.settings),
+                folder=self.folder,
+                output=out.fileno(),
             )
 
     async def run(self, *arguments: str) -> tuple[int, str]:

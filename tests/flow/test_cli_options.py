@@ -1,8 +1,6 @@
 """The command line's parse options: from `submit` to the job, and back by `job`."""
 
-import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,8 @@ from schemas.events import ParseOptions
 from streams.settings import Defaults
 from streams.token_bucket import Rate
 from tests.gateway_desk import GatewayDesk, open_gateway
+from tests.processes import environment_of, run_verb
 
-ROOT = Path(__file__).parents[2]
 HYBRID = Defaults(mode="hybrid", rates={"llamaparse": Rate(20.0, 10)})
 OPTIONS = {
     "--max-pages": "9",
@@ -27,21 +25,10 @@ OPTIONS = {
 
 async def said_by(desk: GatewayDesk, *arguments: str) -> tuple[int, str]:
     """Run the command line against the desk, and give its exit code and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "services.cli.main", *arguments),
-        cwd=desk.folder.parent,
-        env={
-            "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": str(ROOT),
-            "PARSEWIRE_GATEWAY_URL": str(desk.server.make_url("")).rstrip("/"),
-            "PARSEWIRE_API_KEY": desk.tokens["acme"],
-        },
-        stdout=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(60):
-        out, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode()
+    url = str(desk.server.make_url("")).rstrip("/")
+    environment = environment_of({"gateway_url": url, "api_key": desk.tokens["acme"]})
+    ended = await run_verb(*arguments, environment=environment, folder=desk.folder.parent)
+    return ended.code, ended.printed.decode()
 
 
 async def submitted(desk: GatewayDesk, *arguments: str) -> tuple[int, dict[str, Any]]:

@@ -1,7 +1,6 @@
 """The doctor on real ground: doubles of LlamaCloud, a gateway, a broker; and its verb."""
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +23,7 @@ from tests.doubles.llamacloud.behaviour import Behaviour
 from tests.doubles.llamacloud.cloud import LlamaCloud
 from tests.doubles.llamacloud.faults import Fault
 from tests.doubles.llamacloud.server import open_llama_cloud
-from tests.processes import environment_of
+from tests.processes import environment_of, run_verb
 
 OTHER_KEY = "llx-other-1111111111111111111111111111"
 SECONDS = 40
@@ -239,18 +238,11 @@ async def test_topics_are_counted_and_none_is_made(
     assert names_in(tmp_path) == []
 
 
-async def run_doctor(folder: Path, settings: dict[str, object]) -> tuple[int | None, Any, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "services.cli.main", "doctor", "--json"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment_of({"data_dir": folder / "data", **settings}),
-        cwd=folder,
-    )
-    async with asyncio.timeout(SECONDS):
-        printed, complained = await process.communicate()
-    return process.returncode, orjson.loads(printed), (printed + complained).decode()
+async def run_doctor(folder: Path, settings: dict[str, object]) -> tuple[int, Any, str]:
+    environment = environment_of({"data_dir": folder / "data", **settings})
+    ended = await run_verb("doctor", "--json", environment=environment, folder=folder)
+    said = ended.printed + ended.complained
+    return ended.code, orjson.loads(ended.printed), said.decode()
 
 
 @pytest.mark.processes
@@ -298,24 +290,17 @@ async def test_nobody_at_the_brokers_address_is_a_finding(tmp_path: Path, free_p
 
 @pytest.mark.processes
 async def test_a_worker_refuses_what_can_never_work(tmp_path: Path, free_port: int) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "services.cli.main", "worker"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=environment_of(
-            {
-                "data_dir": tmp_path / "data",
-                "mode": "real",
-                "llamaparse_api_key": OTHER_KEY,
-                "webhook_url": "http://10.0.0.1",
-                "kafka_bootstrap_servers": f"127.0.0.1:{free_port}",
-            }
-        ),
-        cwd=tmp_path,
+    environment = environment_of(
+        {
+            "data_dir": tmp_path / "data",
+            "mode": "real",
+            "llamaparse_api_key": OTHER_KEY,
+            "webhook_url": "http://10.0.0.1",
+            "kafka_bootstrap_servers": f"127.0.0.1:{free_port}",
+        }
     )
-    async with asyncio.timeout(SECONDS):
-        printed, _ = await process.communicate()
-    assert process.returncode == EXIT_CONFIG
-    assert b"PARSEWIRE_WEBHOOK_URL='http://10.0.0.1': LlamaCloud would not call it" in printed
+    ended = await run_verb("worker", environment=environment, folder=tmp_path)
+    assert ended.code == EXIT_CONFIG
+    said = b"PARSEWIRE_WEBHOOK_URL='http://10.0.0.1': LlamaCloud would not call it"
+    assert said in ended.printed + ended.complained
     assert names_in(tmp_path) == []
