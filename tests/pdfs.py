@@ -8,6 +8,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 WIDTH, HEIGHT, MARGIN = 595, 842, 56
 COLUMN = 150
@@ -94,7 +95,7 @@ def _add_page(objects: list[bytes], page: Sequence[str] | Image, seal: Seal | No
         content = _add_stream(objects, b"", b"q %d 0 0 %d 0 0 cm /I Do Q" % (WIDTH, HEIGHT), seal)
         resources = b"/XObject << /I %d 0 R >>" % image
     else:
-        content = _add_stream(objects, b"", _draw(page), seal)
+        content = _add_stream(objects, b"", _draw(tuple(page)), seal)
         resources = b"/Font << /R 3 0 R /B 4 0 R >>"
     objects.append(
         b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 %d %d] /Contents %d 0 R"
@@ -110,7 +111,8 @@ def _add_stream(objects: list[bytes], head: bytes, content: bytes, seal: Seal | 
     return number
 
 
-def _draw(lines: Sequence[str]) -> bytes:
+@lru_cache(maxsize=64)
+def _draw(lines: tuple[str, ...]) -> bytes:
     """Lay the lines out from the page's top; raise ValueError when they do not fit."""
     out: list[bytes] = []
     y = HEIGHT - MARGIN
