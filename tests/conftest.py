@@ -1,5 +1,6 @@
 """Fixtures for every tier: buses, brokers, names."""
 
+import os
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from services import embedded_broker
 from tests.brokers import open_kafka, skip_or_fail
 from tests.fakes import MemoryBus
 from tests.kafka_process import NoKafkaError
+from tests.shared import open_shared
 
 TESTS = Path(__file__).parent
 SLOWEST_FIRST = ("faults", "flow", "e2e", "contracts")
@@ -27,11 +29,20 @@ def _rank(item: pytest.Item) -> int:
     return SLOWEST_FIRST.index(tier) if tier in SLOWEST_FIRST else len(SLOWEST_FIRST)
 
 
+@pytest.fixture(scope="session")
+def kafka_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of the run have in common."""
+    run = tmp_path_factory.getbasetemp()
+    folder = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "kafka"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """Bootstrap servers of a real Kafka, one for the whole session."""
+async def kafka_bootstrap(kafka_folder: Path) -> AsyncIterator[str]:
+    """Bootstrap servers of a real Kafka, one for all processes of the run."""
     try:
-        async with open_kafka(tmp_path_factory.mktemp("kafka")) as servers:
+        async with open_shared(kafka_folder, open_kafka) as servers:
             yield servers
     except NoKafkaError as error:
         skip_or_fail(str(error))
