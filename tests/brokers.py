@@ -1,7 +1,8 @@
 """Brokers for tests: where a real Kafka comes from, and `python -m tests.brokers` to keep one.
 
 In this order: PARSEWIRE_TEST_KAFKA (bootstrap servers), Docker by testcontainers where a daemon
-answers, Java 17 with Maven. PARSEWIRE_TEST_NO_SKIP=1 makes the lack of one a failure.
+answers, Java 17 with Maven. PARSEWIRE_TEST_NO_SKIP=1 makes the lack of one a failure. One that is
+given must allow the tests' short sessions: group.min.session.timeout.ms=1000.
 """
 
 import asyncio
@@ -75,6 +76,7 @@ async def _open_container() -> AsyncIterator[str]:
 
     container = KafkaContainer().with_kraft()
     container.with_env("KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS", "0")
+    container.with_env("KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS", "1000")
     await asyncio.to_thread(container.start, 120)
     try:
         yield container.get_bootstrap_server()

@@ -33,6 +33,9 @@ offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 auto.create.topics.enable=false
 log.dirs={logs}
 """
@@ -137,8 +140,8 @@ class KafkaProcess:
             cluster_id = "A" + cluster_id[1:]
         code, said = await _run(
             [
-                *("java", "-cp", f"{jars}/*", "kafka.tools.StorageTool", "format"),
-                *("-t", cluster_id, "-c", str(properties)),
+                *("java", *JAVA_OPTIONS, "-cp", f"{jars}/*", "kafka.tools.StorageTool"),
+                *("format", "-t", cluster_id, "-c", str(properties)),
             ],
             within_seconds=60,
         )

@@ -25,7 +25,7 @@ FAST: dict[str, object] = {
     "retry_cap_seconds": 1,
     "offer_again_seconds": 2,
     "drain_seconds": 3,
-    "kafka_session_timeout_seconds": 6,
+    "kafka_session_timeout_seconds": 3,
     "kafka_send_timeout_seconds": 5,
     "topic_partitions": 4,
     "slots": 2,

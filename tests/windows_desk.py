@@ -50,7 +50,7 @@ class WindowsDesk:
             "data_dir": folder,
             "kafka_bootstrap_servers": servers,
             "topic_prefix": prefix,
-            "kafka_session_timeout_seconds": 6,
+            "kafka_session_timeout_seconds": 3,
             "log_format": "json",
         }
         self.process = FleetProcess("windows", "windows", folder, settings)
