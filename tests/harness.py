@@ -1,10 +1,8 @@
 """A bench for processors: tables in a folder, a clock that is set by hand, jobs put in."""
 
-import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,9 @@ from streams.fold import FoldGround
 from streams.job_state import JobState
 from streams.jobs import from_row
 from streams.metrics import Recorder
-from streams.tables.base import OutboxRow, Row, Transaction
-from streams.tables.sqlite import SqliteTables, open_sqlite
-from streams.tables.sqlite_connection import migrate
+from streams.tables.base import OutboxRow, Row, Tables, Transaction
+from streams.tables.sqlite import open_sqlite
+from tests.fakes import empty_tables, open_memory_tables
 
 NOW = 1_800_000_000_000
 TIMINGS = Timings(offer_again_ms=30_000, lease_ms=15_000)
@@ -53,10 +51,7 @@ class FakeClock:
 class Desk:
     """Tables with what they announced, and short ways to look into them."""
 
-    def __init__(
-        self, tables: SqliteTables, clock: FakeClock, recorder: Recorder, folder: Path
-    ) -> None:
-        self.folder = folder
+    def __init__(self, tables: Tables, clock: FakeClock, recorder: Recorder) -> None:
         self.tables = tables
         self.clock = clock
         self.recorder = recorder
@@ -87,6 +82,15 @@ class Desk:
         """Run a query."""
         return await self.tables.read(lambda tx: tx.all(query, **values))
 
+    async def sql(self, statement: str, *values: Any) -> list[Any]:
+        """Run a statement that no query has, and give its rows."""
+
+        async def unit(tx: Transaction) -> list[Any]:
+            found: list[Any] = tx._connection.execute(statement, values).fetchall()  # type: ignore[attr-defined]  # SQLite's own
+            return found
+
+        return await self.tables.write(unit)
+
     async def history(self, job_id: str) -> list[tuple[str, str | None, str | None]]:
         """Give (type, from, to) of a job's history."""
         rows = await self.rows("jobs.history", job_id=job_id, most=100)
@@ -98,13 +102,6 @@ class Desk:
         return int(row["jobs"])
 
 
-@cache
-def _empty_tables() -> bytes:
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        migrate(connection)
-        return connection.serialize()
-
-
 def lay_tables(folder: Path) -> Path:
     """Give the file of the folder's tables, made where there is none.
 
@@ -113,7 +110,7 @@ def lay_tables(folder: Path) -> Path:
     path = folder / "tables.db"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_empty_tables())
+        path.write_bytes(empty_tables())
     return path
 
 
@@ -123,7 +120,16 @@ async def open_desk(folder: Path) -> AsyncIterator[Desk]:
     clock = FakeClock()
     recorder = Recorder(CollectorRegistry())
     async with open_sqlite(lay_tables(folder), recorder, clock_ms=clock) as tables:
-        yield Desk(tables, clock, recorder, folder)
+        yield Desk(tables, clock, recorder)
+
+
+@asynccontextmanager
+async def open_memory_desk() -> AsyncIterator[Desk]:
+    """Open tables in memory, which costs a tenth, under a clock that stands still."""
+    clock = FakeClock()
+    recorder = Recorder(CollectorRegistry())
+    with open_memory_tables(recorder, clock) as tables:
+        yield Desk(tables, clock, recorder)
 
 
 def submission_of(number: int = 1, **changes: Any) -> Submission:

@@ -24,7 +24,7 @@ from streams.processor import Parked
 from streams.settings import Defaults
 from streams.source_fetch import Write
 from streams.speakers import read_speakers
-from tests.harness import NOW, TIMINGS, Desk, decode_row, open_desk
+from tests.harness import NOW, TIMINGS, Desk, decode_row, open_memory_desk
 
 SPEAKERS = "documents.submitted:acme|globex,theirs:team-a,ours:*"
 MAX_BYTES = 500_000
@@ -61,9 +61,10 @@ class FakeFetch:
 class IntakeDesk:
     """An intake that is handed records, and short ways to look at what came of them."""
 
-    def __init__(self, desk: Desk, blobs: DiskBlobs, **rules: Any) -> None:
+    def __init__(self, desk: Desk, folder: Path, **rules: Any) -> None:
         self.desk = desk
-        self.blobs = blobs
+        self.folder = folder
+        self.blobs = DiskBlobs(folder)
         self.fetch = FakeFetch()
         self._rules = rules
         self._offset = 0
@@ -129,7 +130,7 @@ class IntakeDesk:
 
     def files(self) -> list[str]:
         """Give every blob's file, the unfinished ones too."""
-        return files_below(self.desk.folder / "blobs")
+        return files_below(self.folder)
 
     async def jobs(self) -> int:
         """Count the jobs."""
@@ -154,9 +155,9 @@ def files_below(folder: Path) -> list[str]:
 
 @asynccontextmanager
 async def open_intake_desk(folder: Path, **rules: Any) -> AsyncIterator[IntakeDesk]:
-    """Open tables and blobs in a folder; producers on three topics."""
-    async with open_desk(folder) as desk:
-        yield IntakeDesk(desk, DiskBlobs(folder / "blobs"), **rules)
+    """Open tables, and blobs in a folder; producers on three topics."""
+    async with open_memory_desk() as desk:
+        yield IntakeDesk(desk, folder / "blobs", **rules)
 
 
 def failing(real: Any, **replaced: Callable[..., Any]) -> Any:

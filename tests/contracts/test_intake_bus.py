@@ -20,7 +20,8 @@ from streams.listener import ListenerGround
 from streams.runner import Runner
 from streams.watchdog import Progress
 from tests.fakes import MemoryBus
-from tests.intake_desk import Answer, IntakeDesk, failing, open_intake_desk, sha_of
+from tests.harness import open_desk
+from tests.intake_desk import Answer, IntakeDesk, failing, sha_of
 
 ANSWERED, SUBMITTED = "documents.answered", "documents.submitted"
 
@@ -85,7 +86,8 @@ async def at_work(line: Line) -> AsyncIterator[None]:
 
 @pytest_asyncio.fixture
 async def line(tmp_path: Path, memory_bus: MemoryBus) -> AsyncIterator[Line]:
-    async with open_intake_desk(tmp_path) as desk:
+    async with open_desk(tmp_path) as opened:
+        desk = IntakeDesk(opened, tmp_path / "blobs")
         await memory_bus.ensure_topics([*TOPICS, *desk.intake.topics[1:]])
         yield Line(memory_bus, desk)
 

@@ -17,14 +17,21 @@ from streams.metrics import Recorder
 from streams.tables.base import OutboxRow, Transaction, Unit
 from streams.tables.lockfile import LockFile
 from streams.tables.queries import load_migrations
-from streams.tables.sqlite import open_sqlite
-from tests.harness import NOW, Desk, open_desk
+from streams.tables.sqlite import SqliteTables, open_sqlite
+from tests.harness import NOW, Desk, open_desk, open_memory_desk
 
 ROW = OutboxRow("e1", "jobs.events", "k", b"v", b"[]", kept_until_seen=True)
 
 
+@pytest_asyncio.fixture(params=["sqlite", "memory"])
+async def desk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Desk]:
+    opening = open_desk(tmp_path) if request.param == "sqlite" else open_memory_desk()
+    async with opening as opened:
+        yield opened
+
+
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def on_disk(tmp_path: Path) -> AsyncIterator[Desk]:
     async with open_desk(tmp_path) as opened:
         yield opened
 
@@ -72,14 +79,15 @@ async def test_a_unit_that_raises_leaves_nothing_and_its_neighbours_commit(desk:
     assert desk.announced == []
 
 
-async def test_rows_are_announced_after_their_commit(desk: Desk) -> None:
+async def test_rows_are_announced_after_their_commit(on_disk: Desk, tmp_path: Path) -> None:
+    desk = on_disk
     seen_at_announcement: list[bool] = []
 
     async def unit(tx: Transaction) -> None:
         await begin("g")(tx)
         tx.announce([ROW])
 
-    other = sqlite3.connect(desk.tables._path)
+    other = sqlite3.connect(tmp_path / "tables.db")
     desk.tables.on_commit(
         lambda _: seen_at_announcement.append(
             other.execute("SELECT count(*) FROM positions").fetchone() == (1,)
@@ -105,7 +113,8 @@ async def test_a_unit_may_await_its_transaction_only(desk: Desk) -> None:
     assert await desk.tables.write(begin("g")) == 1
 
 
-async def test_many_units_share_commits(desk: Desk) -> None:
+async def test_many_units_share_commits(on_disk: Desk) -> None:
+    desk = on_disk
     await asyncio.gather(*(desk.tables.write(begin(f"g{n}")) for n in range(500)))
     name = "parsewire_table_transaction_seconds_count"
     commits = desk.recorder.registry.get_sample_value(name)
@@ -125,8 +134,9 @@ async def test_a_cancelled_caller_does_not_stop_the_others(desk: Desk) -> None:
 
 
 async def test_callers_that_have_all_left_take_no_turn(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    on_disk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    desk = on_disk
     turns: list[float] = []
     acquire = LockFile.acquire
 
@@ -174,6 +184,7 @@ async def test_tables_held_by_another_for_too_long_are_unavailable(tmp_path: Pat
     async with open_sqlite(tmp_path / "tables.db", recorder, lock_wait_seconds=0.05) as tables:
         holder = open_desk(tmp_path)
         async with holder as other:
+            assert isinstance(other.tables, SqliteTables)
             assert other.tables._lock.acquire(1)
             with pytest.raises(TransientError) as caught:
                 await tables.write(begin("g"))

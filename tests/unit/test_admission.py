@@ -1,7 +1,6 @@
 """Admission: new jobs, duplicates, generations, tenants."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -9,12 +8,12 @@ import pytest_asyncio
 from schemas import events as ev
 from schemas.errors import Code
 from schemas.job import State
-from tests.harness import Desk, fold_events, open_desk
+from tests.harness import Desk, fold_events, open_memory_desk
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -21,15 +20,15 @@ from streams.relay import Relay
 from streams.sweeper import Sweeper
 from streams.tables.base import OnCommit, T, Tables, Transaction, Unit
 from tests.fakes import MemoryBus
-from tests.harness import TIMINGS, Desk, event_of, open_desk, record_of
+from tests.harness import TIMINGS, Desk, event_of, open_memory_desk, record_of
 
 P0, P1 = Partition("jobs.events", 0), Partition("jobs.events", 1)
 RESULT = ev.BlobRef("acme/j/1/result", "b" * 64, 5)
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import orjson
 import pytest
@@ -20,7 +19,7 @@ from streams.bus.base import Partition
 from streams.dead_letters import DeadLetterLimit
 from streams.fold import FoldGround
 from streams.tables.base import Row
-from tests.harness import NOW, Desk, event_of, open_desk, record_of
+from tests.harness import NOW, Desk, event_of, open_memory_desk, record_of
 
 DAY = datetime(2027, 1, 15, tzinfo=UTC)
 RAISED_MS = 1_800_000_000_000
@@ -44,8 +43,8 @@ UNUSUAL = SpendRateUnusual("acme", "llamaparse", DAY, 12_500_000, 2_003_750)
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 

@@ -19,7 +19,7 @@ from streams.processor import Parked
 from streams.results import decode
 from streams.tables.base import Row
 from tests.doubles.callback_service import artifact
-from tests.harness import Desk, event_of, fold_events, open_desk
+from tests.harness import Desk, event_of, fold_events, open_memory_desk
 from tests.money_desk import BILLING, hold, spend_of
 
 MARKDOWN = [artifact("markdown", "# Hello")]
@@ -83,7 +83,7 @@ class Room:
 
 @pytest_asyncio.fixture
 async def room(tmp_path: Path) -> AsyncIterator[Room]:
-    async with open_desk(tmp_path) as desk:
+    async with open_memory_desk() as desk:
         admitted = await desk.upload()
         job = await desk.job(admitted.job.id)
         desk.said()

@@ -1,7 +1,6 @@
 """Bills: what each end of an attempt elsewhere says of its money, once."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +13,15 @@ from streams.billing import release
 from streams.cost_audit import audit_costs
 from streams.reservation_sweep import ReservationSweep
 from streams.tables.base import Transaction
-from tests.harness import NOW, Desk, claim, open_desk, queue
+from tests.harness import NOW, Desk, claim, open_memory_desk, queue
 from tests.money_desk import BILLING, costs_of_day, fold_costs, held, hold, spend_of, spent
 
 DAY_MS = 86_400_000
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as desk:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as desk:
         yield desk
 
 

@@ -1,10 +1,7 @@
 """Budgets: what may be set, what is noted of it, and whom it wakes."""
 
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
 from datetime import UTC
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -29,8 +26,8 @@ from streams.budgets import (
 )
 from streams.reservations import standing
 from streams.settings import Defaults, read_effective
-from streams.tables.queries import load_queries
-from tests.harness import NOW, Desk, claim, fold_events, open_desk
+from streams.tables.queries import load_statements
+from tests.harness import NOW, Desk, claim, fold_events, open_memory_desk
 from tests.ledger_desk import Ledger
 
 SERVICES = ("llamaparse", "callback")
@@ -38,8 +35,8 @@ DAY = Whose(Scope.DEPLOYMENT, "", Period.DAY)
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as desk:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as desk:
         yield desk
 
 
@@ -217,10 +214,10 @@ async def test_a_budget_that_is_set_knows_what_was_spent_before(desk: Desk) -> N
 )
 async def test_a_budget_is_summed_up_from_its_own_lines(desk: Desk, scope: str, index: str) -> None:
     """Else every look at an idle tenant's budget reads a month of everybody's lines."""
-    query = load_queries()[f"money.sums_of_{scope}"]
-    values = {"start_ms": NOW, "end_ms": NOW + 1, "subject": "acme"}
-    with closing(sqlite3.connect(desk.folder / "tables.db")) as connection:
-        steps = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
+    statement = load_statements()[f"money.sums_of_{scope}"]
+    values = statement.bind({"start_ms": NOW, "end_ms": NOW + 1, "subject": "acme"})
+    rows = await desk.sql(f"EXPLAIN QUERY PLAN {statement.sql}", *values)
+    steps = [str(row[3]) for row in rows]
     assert f"SEARCH cost_ledger USING INDEX {index}" in steps
 
 

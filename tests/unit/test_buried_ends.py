@@ -1,7 +1,6 @@
 """An end event that its fold buries: the job fails all the same, and nothing is sent for ever."""
 
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import pytest_asyncio
 
@@ -15,15 +14,15 @@ from streams.job_state import JobState
 from streams.outbox import put_events
 from streams.sweeper import Sweeper
 from streams.tables.base import Transaction
-from tests.harness import NOW, TIMINGS, Desk, event_of, open_desk, record_of
+from tests.harness import NOW, TIMINGS, Desk, event_of, open_memory_desk, record_of
 
 P0 = Partition("jobs.events", 0)
 RESULT = ev.BlobRef("acme/j/1/result", "b" * 64, 5)
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 

@@ -18,7 +18,7 @@ from streams.parsers.base import VendorState
 from streams.processor import Parked
 from streams.vendor_look import VendorLook
 from tests.fakes import FakeRemote
-from tests.harness import Desk, event_of, open_desk, queue
+from tests.harness import Desk, event_of, open_memory_desk, queue
 from tests.money_desk import BILLING
 
 EVENT_ID = "0190a5a6-0000-5000-8000-000000000001"
@@ -75,7 +75,7 @@ class Room:
 
 @pytest_asyncio.fixture
 async def room(tmp_path: Path) -> AsyncIterator[Room]:
-    async with open_desk(tmp_path) as desk:
+    async with open_memory_desk() as desk:
         yield Room(desk, DiskBlobs(tmp_path / "blobs"), await queue(desk))
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -16,13 +15,13 @@ from streams.outbox import put_events
 from streams.speakers import read_speakers
 from streams.tables.base import Row, Transaction
 from tests.fakes import MemoryBus
-from tests.harness import Desk, event_of, open_desk
+from tests.harness import Desk, event_of, open_memory_desk
 from tests.intake_desk import failing
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 

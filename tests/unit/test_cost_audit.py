@@ -1,9 +1,6 @@
 """The audit of money: silent where every sum is right, and a finding for each row that is not."""
 
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
-from pathlib import Path
 
 import orjson
 import pytest
@@ -17,7 +14,7 @@ from streams.billing import release
 from streams.cost_audit import Finding, audit_costs
 from streams.outbox import put_events
 from streams.reservations import Payer
-from tests.harness import NOW, Desk, claim, event_of, open_desk, queue
+from tests.harness import NOW, Desk, claim, event_of, open_memory_desk, queue
 from tests.ledger_desk import Ledger
 from tests.money_desk import BILLING
 
@@ -31,8 +28,8 @@ ALL_OF_GLOBEX = (
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as desk:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as desk:
         yield desk
 
 
@@ -40,10 +37,9 @@ async def found(desk: Desk) -> list[Finding]:
     return await desk.tables.read(audit_costs)
 
 
-def corrupt(desk: Desk, statement: str) -> None:
+async def corrupt(desk: Desk, statement: str) -> None:
     """Change rows behind everybody's back."""
-    with closing(sqlite3.connect(desk.folder / "tables.db")) as connection, connection:
-        assert connection.execute(statement).rowcount > 0
+    assert await desk.sql(f"{statement} RETURNING 1")
 
 
 async def tell(desk: Desk) -> dict[str, Payer]:
@@ -156,13 +152,13 @@ async def test_wrong_sums_are_found(
     desk: Desk, statement: str, check: str, subject: str, says: str
 ) -> None:
     await tell(desk)
-    corrupt(desk, statement)
+    await corrupt(desk, statement)
     assert await found(desk) == [Finding(check, subject, says)]
 
 
 async def test_an_end_that_the_ledger_does_not_have_is_found(desk: Desk) -> None:
     payers = await tell(desk)
-    corrupt(desk, "DELETE FROM cost_ledger WHERE kind = 'released'")
+    await corrupt(desk, "DELETE FROM cost_ledger WHERE kind = 'released'")
     (finding,) = await found(desk)
     assert finding == Finding(
         "reservations",
@@ -173,13 +169,13 @@ async def test_an_end_that_the_ledger_does_not_have_is_found(desk: Desk) -> None
 
 async def test_an_end_of_another_kind_or_twice_is_found(desk: Desk) -> None:
     payers = await tell(desk)
-    corrupt(
+    await corrupt(
         desk,
         f"UPDATE reservations SET state = 'released' WHERE job_id = '{payers['cheap'].job_id}'",
     )
     checks = {(finding.check, finding.subject.partition(" ")[0]) for finding in await found(desk)}
     assert ("reservations", payers["cheap"].job_id) in checks
-    corrupt(
+    await corrupt(
         desk,
         "UPDATE cost_ledger SET reserved_micro_usd = -37500 WHERE kind = 'reserved'"
         f" AND job_id = '{payers['dear'].job_id}'",
@@ -190,7 +186,7 @@ async def test_an_end_of_another_kind_or_twice_is_found(desk: Desk) -> None:
 
 async def test_a_reservation_opened_again_is_found(desk: Desk) -> None:
     payers = await tell(desk)
-    corrupt(
+    await corrupt(
         desk,
         "UPDATE reservations SET state = 'reserved', ended_ms = NULL WHERE state = 'released'",
     )
@@ -236,7 +232,7 @@ async def test_a_job_elsewhere_that_may_still_be_billed_is_no_fault(desk: Desk) 
     await Ledger(desk.tables).hold(job_id=job.id)
     desk.clock.pass_ms(60 * MINUTE_MS)
     assert await found(desk) == []
-    corrupt(desk, "DELETE FROM vendor_jobs")
+    await corrupt(desk, "DELETE FROM vendor_jobs")
     (finding,) = await found(desk)
     assert (finding.check, finding.subject) == ("left", f"{job.id} attempt 1")
 
@@ -262,7 +258,7 @@ async def test_a_bill_that_the_ledger_does_not_have_is_found(
     desk: Desk, statement: str, says: str
 ) -> None:
     await tell(desk)
-    corrupt(desk, statement)
+    await corrupt(desk, statement)
     assert await found(desk) == [Finding("bills", "llamaparse v1", says)]
 
 
@@ -283,7 +279,10 @@ async def test_money_spent_that_was_never_held_is_found(desk: Desk) -> None:
 async def test_events_in_the_outbox_are_on_their_way(desk: Desk) -> None:
     payers = await tell(desk)
     payer = payers["cheap"]
-    corrupt(desk, f"DELETE FROM cost_ledger WHERE kind = 'reserved' AND job_id = '{payer.job_id}'")
+    await corrupt(
+        desk,
+        f"DELETE FROM cost_ledger WHERE kind = 'reserved' AND job_id = '{payer.job_id}'",
+    )
     assert [finding.check for finding in await found(desk)] == ["reservations"]
     coming = CostCorrected(
         payer.job_id, "acme", 1, "llamaparse", None, moment_of(NOW), "v9", 0, 0, 0.0

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC
-from pathlib import Path
 
 import pytest_asyncio
 
@@ -10,15 +9,15 @@ from schemas.money import Policy, Scope
 from schemas.periods import Period
 from streams.budgets import Whose, freeze, remove_budget
 from streams.cost_gauges import CostGauges
-from tests.harness import Desk, open_desk
+from tests.harness import Desk, open_memory_desk
 from tests.ledger_desk import Ledger
 
 DAY_MS = 24 * 3_600_000
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as desk:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as desk:
         yield desk
 
 

@@ -1,10 +1,7 @@
 """The costs fold: each event once, in any order; sums that equal those computed by hand."""
 
-import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import closing
 from datetime import UTC
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,15 +16,15 @@ from schemas.periods import moment_of
 from streams.cost_audit import audit_costs
 from streams.costs import Costs
 from streams.reservations import Payer, reserve
-from tests.harness import NOW, Desk, event_of, open_desk
+from tests.harness import NOW, Desk, event_of, open_memory_desk
 from tests.money_desk import costs_of_day, spend_of
 
 HOUR_MS = 3_600_000
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as desk:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as desk:
         yield desk
 
 
@@ -64,13 +61,11 @@ def settled(micro_usd: int = 30_000, vendor_job_id: str = "v1", **changes: Any) 
 
 async def ledger(desk: Desk, job_id: str = "j1") -> list[tuple[str, int, int]]:
     """Give (kind, change of what is held, change of what is spent) of a job's lines."""
-    (file,) = desk.folder.glob("tables.db")
-    with closing(sqlite3.connect(file)) as connection:
-        return connection.execute(
-            "SELECT kind, reserved_micro_usd, spent_micro_usd FROM cost_ledger"
-            " WHERE job_id = ? ORDER BY seq",
-            (job_id,),
-        ).fetchall()
+    return await desk.sql(
+        "SELECT kind, reserved_micro_usd, spent_micro_usd FROM cost_ledger"
+        " WHERE job_id = ? ORDER BY seq",
+        job_id,
+    )
 
 
 async def reservation(desk: Desk, job_id: str = "j1", attempt: int = 1) -> str:

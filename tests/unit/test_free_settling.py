@@ -1,12 +1,10 @@
 """Jobs at a parser that costs nothing: settled as soon as nobody waits for them."""
 
-from pathlib import Path
-
 import pytest
 
 from schemas import events as ev
 from streams.vendor_settle import VendorSettle
-from tests.harness import Desk, fold_events, open_desk
+from tests.harness import Desk, fold_events, open_memory_desk
 from tests.money_desk import BILLING
 
 
@@ -28,8 +26,8 @@ async def rows_of(desk: Desk, job_id: str) -> list[tuple[str, str | None, float 
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_a_job_that_nobody_waits_for_is_settled_at_once(tmp_path: Path, late: bool) -> None:
-    async with open_desk(tmp_path) as desk:
+async def test_a_job_that_nobody_waits_for_is_settled_at_once(late: bool) -> None:
+    async with open_memory_desk() as desk:
         job = (await desk.upload()).job
         queued = ev.ParseQueued(job.id, "acme", 1, "callback", "v-1")
         cancelled = ev.CancelRequested(job.id, "acme", 1)
@@ -40,8 +38,8 @@ async def test_a_job_that_nobody_waits_for_is_settled_at_once(tmp_path: Path, la
         assert await desk.rows("vendor.due_settles", most=10) == []
 
 
-async def test_one_that_is_waited_for_is_left_alone(tmp_path: Path) -> None:
-    async with open_desk(tmp_path) as desk:
+async def test_one_that_is_waited_for_is_left_alone() -> None:
+    async with open_memory_desk() as desk:
         job = (await desk.upload()).job
         # The second name of the same job: an early webhook did not know the first.
         await fold_events(

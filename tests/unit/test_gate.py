@@ -19,7 +19,7 @@ from streams.shared_limits import LostRaceError, read_bucket, read_circuit, save
 from streams.tables.base import Transaction
 from streams.tables.sqlite import open_sqlite
 from streams.token_bucket import Rate
-from tests.harness import Desk, FakeClock, open_desk
+from tests.harness import Desk, FakeClock, open_memory_desk
 
 
 class Room:
@@ -60,8 +60,8 @@ class Room:
 
 
 @pytest_asyncio.fixture
-async def room(tmp_path: Path) -> AsyncIterator[Room]:
-    async with open_desk(tmp_path) as desk:
+async def room() -> AsyncIterator[Room]:
+    async with open_memory_desk() as desk:
         yield Room(desk)
 
 
@@ -187,10 +187,8 @@ async def test_a_probe_that_the_rate_refuses_leaves_the_circuit_as_it_is(room: R
     assert await room.standing() is Standing.OPEN
 
 
-async def test_a_call_that_waited_is_refused_where_the_circuit_opened_meanwhile(
-    tmp_path: Path,
-) -> None:
-    async with open_desk(tmp_path) as desk:
+async def test_a_call_that_waited_is_refused_where_the_circuit_opened_meanwhile() -> None:
+    async with open_memory_desk() as desk:
         room = Room(desk)
 
         async def sleep(_seconds: float) -> None:

@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +9,7 @@ from schemas.errors import TransientError
 from streams.gate import SharedGate
 from streams.token_bucket import Rate
 from tests.cloud_parser import Naps
-from tests.harness import open_desk
+from tests.harness import open_memory_desk
 
 WAY = (("upload", 2), ("submit", 0), ("see", 1), ("fetch", 1), ("see", 1), ("forget", 1))
 """The calls of a document, and how many each pays for."""
@@ -58,8 +57,8 @@ class Crowd:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_a_crowd_comes_to_its_end(tmp_path: Path, seed: int) -> None:
-    async with open_desk(tmp_path) as desk:
+async def test_a_crowd_comes_to_its_end(seed: int) -> None:
+    async with open_memory_desk() as desk:
         naps = Naps()
         gate = SharedGate(
             desk.tables,

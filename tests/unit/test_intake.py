@@ -125,7 +125,7 @@ class TestAccepted:
         assert job.media_type == "text/csv"
 
     async def test_a_blob_that_its_producer_has_put_as_a_file(self, desk: IntakeDesk) -> None:
-        folder = desk.desk.folder / "blobs" / "submitted"
+        folder = desk.folder / "submitted"
         folder.mkdir(parents=True)
         (folder / "acme.a-1").write_bytes(TEXT)
         assert isinstance(await desk.name(blob="submitted/acme/a-1"), DocumentAccepted)
@@ -350,7 +350,7 @@ class TestRefused:
 
     async def test_a_blob_that_is_no_file(self, desk: IntakeDesk) -> None:
         """Trouble that the producer has made does not hold up everybody's documents."""
-        (desk.desk.folder / "blobs" / "submitted" / "acme.a-1").mkdir(parents=True)
+        (desk.folder / "submitted" / "acme.a-1").mkdir(parents=True)
         answer = await desk.name(blob="submitted/acme/a-1")
         assert answer == DocumentRefused(
             "s-1", "acme", "source_not_found", "submitted/acme/a-1 cannot be read: Is a directory"
@@ -359,7 +359,7 @@ class TestRefused:
     async def test_a_link_to_another_tenants_result(self, desk: IntakeDesk) -> None:
         """Its sha256 stands in jobs.moved for all to read."""
         await desk.blobs.put("globex/j/1/result", b"some text")
-        link = desk.desk.folder / "blobs" / "submitted" / "acme.a-1"
+        link = desk.folder / "submitted" / "acme.a-1"
         link.parent.mkdir()
         link.symlink_to("../globex/j.1.result")
         answer = await desk.name(blob="submitted/acme/a-1")
@@ -374,7 +374,7 @@ class TestRefused:
     async def test_what_never_gives_a_byte_is_not_waited_for(
         self, desk: IntakeDesk, kind: str, code: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        folder = desk.desk.folder / "blobs" / "submitted"
+        folder = desk.folder / "submitted"
         folder.mkdir(parents=True)
         if kind == "pipe":
             os.mkfifo(folder / "acme.a-1")

@@ -12,12 +12,12 @@ from streams.blobs.base import elsewhere_key, result_key, source_key, webhook_ke
 from streams.blobs.disk import DiskBlobs
 from streams.gauges import Gauges
 from streams.janitor import Janitor
-from tests.harness import Desk, fold_events, open_desk
+from tests.harness import Desk, fold_events, open_memory_desk
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 

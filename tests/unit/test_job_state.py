@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -16,15 +15,15 @@ from streams.fold import FoldGround
 from streams.job_state import JobState
 from streams.processor import PositionLostError, ProcessorStoppedError
 from streams.tables.base import Transaction
-from tests.harness import NOW, TIMINGS, Desk, event_of, fold_events, open_desk, record_of
+from tests.harness import NOW, TIMINGS, Desk, event_of, fold_events, open_memory_desk, record_of
 
 P0 = Partition("jobs.events", 0)
 RESULT = ev.BlobRef("acme/j/1/result", "b" * 64, 5)
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 

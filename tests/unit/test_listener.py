@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -15,7 +14,7 @@ from streams.bus.base import Partition, Record
 from streams.dead_letters import DeadLetterLimit
 from streams.listener import ListenerGround
 from streams.processor import Parked, ProcessorStoppedError
-from tests.harness import Desk, event_of, open_desk, record_of
+from tests.harness import Desk, event_of, open_memory_desk, record_of
 
 P0, P1 = Partition("webhooks.received", 0), Partition("webhooks.received", 1)
 TABLES_AWAY = TransientError(Code.TABLES_UNAVAILABLE, "locked")
@@ -103,8 +102,8 @@ def records(names: Sequence[str], partition: int = 0) -> list[Record]:
 
 
 @pytest_asyncio.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with open_desk(tmp_path) as desk:
+async def bench() -> AsyncIterator[Bench]:
+    async with open_memory_desk() as desk:
         yield Bench(desk)
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -15,12 +14,12 @@ from services.process import RelayEndedError, open_relayed, unless_stopped
 from streams.outbox import put_events
 from streams.tables.base import OnCommit, T, Unit
 from tests.fakes import MemoryBus
-from tests.harness import Desk, event_of, open_desk
+from tests.harness import Desk, event_of, open_memory_desk
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 

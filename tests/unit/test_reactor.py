@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -19,7 +18,7 @@ from streams.processor import Intend, ProcessorStoppedError
 from streams.reactor import ReactorGround
 from streams.reservations import BudgetSpentError
 from streams.tables.base import Transaction
-from tests.harness import NOW, Desk, event_of, fold_events, fold_said, open_desk, record_of
+from tests.harness import NOW, Desk, event_of, fold_events, fold_said, open_memory_desk, record_of
 from tests.money_desk import fold_costs, held, spend_of
 
 P0 = Partition("documents.uploaded", 0)
@@ -27,8 +26,8 @@ RESULT = ev.BlobRef("acme/j/1/result", "b" * 64, 5)
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 

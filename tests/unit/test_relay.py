@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -15,12 +14,12 @@ from schemas.submission_events import DocumentRefused
 from streams.bus.base import Outgoing
 from streams.outbox import put_events, put_keyed
 from streams.relay import Relay
-from tests.harness import Desk, event_of, open_desk
+from tests.harness import Desk, event_of, open_memory_desk
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 

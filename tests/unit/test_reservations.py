@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,7 +17,7 @@ from schemas.periods import Period, moment_of, unix_ms
 from streams.cost_audit import audit_costs
 from streams.costs import Costs
 from streams.reservations import FROZEN, BudgetSpentError, Payer, check, reserve, standing
-from tests.harness import NOW, Desk, event_of, open_desk
+from tests.harness import NOW, Desk, event_of, open_memory_desk
 from tests.ledger_desk import Ledger
 from tests.money_desk import spend_of
 
@@ -26,8 +25,8 @@ HOUR_MS = 3_600_000
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as desk:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as desk:
         yield desk
 
 

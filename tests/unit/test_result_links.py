@@ -13,7 +13,7 @@ from schemas.result_link import Grant, LinkKeys
 from services.config import ConfigError, Settings
 from services.result_links import link_keys, link_of_moved, result_links
 from streams.job_state import JobState
-from tests.harness import NOW, TIMINGS, Desk, event_of, open_desk
+from tests.harness import NOW, TIMINGS, Desk, event_of, open_memory_desk
 
 GRANT = Grant("01890000-0000-7000-8000-00000000000a", 3, "acme", 1_800_000_000)
 # Written by openssl and base64.
@@ -103,7 +103,7 @@ async def moves_of(desk: Desk, fold: JobState) -> list[JobMoved]:
 
 async def test_a_complete_jobs_move_says_all_that_a_consumer_wants(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, 600, "https://docs.example.com/")
-    async with open_desk(tmp_path) as desk:
+    async with open_memory_desk() as desk:
         fold = JobState(TIMINGS, link=link_of_moved(settings))
         moves = await moves_of(desk, fold)
     assert [(m.to_state, m.result_url is None) for m in moves] == [
@@ -120,8 +120,8 @@ async def test_a_complete_jobs_move_says_all_that_a_consumer_wants(tmp_path: Pat
     assert grant == Grant(last.job_id, 1, "acme", NOW // 1000 + 600)
 
 
-async def test_without_links_the_move_says_the_rest(tmp_path: Path) -> None:
-    async with open_desk(tmp_path) as desk:
+async def test_without_links_the_move_says_the_rest() -> None:
+    async with open_memory_desk() as desk:
         *_, last = await moves_of(desk, JobState(TIMINGS))
     assert (last.to_state, last.parser, last.pages) == ("complete", "liteparse", 3)
     assert (last.result, last.result_url) == (BlobRef("acme/j/1/result", "b" * 64, 5), None)

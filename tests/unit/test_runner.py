@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,14 +16,14 @@ from streams.processor import Batch, LogReplacedError, PositionLostError, Proces
 from streams.runner import Runner
 from streams.watchdog import Progress
 from tests.fakes import MemoryBus
-from tests.harness import Desk, open_desk
+from tests.harness import Desk, open_memory_desk
 
 TOPIC = "documents.uploaded"
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 

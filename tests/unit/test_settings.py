@@ -1,7 +1,6 @@
 """Run-time settings: rows over the environment, what is refused, and who changed what."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -19,7 +18,7 @@ from streams.settings import (
 )
 from streams.tables.base import Row
 from streams.token_bucket import Rate
-from tests.harness import NOW, Desk, open_desk
+from tests.harness import NOW, Desk, open_memory_desk
 
 KEYLESS = Defaults()
 CLOUD = Defaults(mode="hybrid", rates={"llamaparse": Rate(20.0, 10)})
@@ -29,8 +28,8 @@ PRODUCTION = Defaults(production=True)
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 

@@ -1,7 +1,6 @@
 """The sweeper: what a due timer means, and that saying it twice does no harm."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -13,13 +12,22 @@ from streams.dead_letters import DeadLetterLimit, bury
 from streams.fold import FoldGround
 from streams.job_state import JobState
 from streams.sweeper import Due, Sweeper, Verdict, _due, judge
-from tests.harness import NOW, TIMINGS, Desk, claim, event_of, fold_events, open_desk, record_of
+from tests.harness import (
+    NOW,
+    TIMINGS,
+    Desk,
+    claim,
+    event_of,
+    fold_events,
+    open_memory_desk,
+    record_of,
+)
 from tests.unit.test_job_moves import job as job_in
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 

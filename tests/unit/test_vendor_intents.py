@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -14,15 +13,15 @@ from schemas.job import Job, State
 from streams.parsers.base import VendorJob, VendorState
 from streams.vendor_intents import VendorIntents
 from tests.fakes import FakeRemote
-from tests.harness import NOW, TIMINGS, Desk, claim, fold_events, fold_said, open_desk
+from tests.harness import NOW, TIMINGS, Desk, claim, fold_events, fold_said, open_memory_desk
 from tests.money_desk import BILLING, fold_costs, held, hold
 
 JOB_MS = 600_000
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 

@@ -21,7 +21,7 @@ from streams.processor import Parked
 from streams.results import decode
 from streams.vendor_look import VendorLook
 from tests.fakes import FakeRemote
-from tests.harness import Desk, fold_events, fold_whole, open_desk, queue, submission_of
+from tests.harness import Desk, fold_events, fold_whole, open_memory_desk, queue, submission_of
 from tests.money_desk import BILLING, fold_costs, held, hold, spend_of, spent
 
 AWAY = TransientError(Code.PARSER_UNAVAILABLE, "no connection")
@@ -97,7 +97,7 @@ class Room:
 
 @pytest_asyncio.fixture
 async def room(tmp_path: Path) -> AsyncIterator[Room]:
-    async with open_desk(tmp_path) as desk:
+    async with open_memory_desk() as desk:
         yield Room(desk, DiskBlobs(tmp_path / "blobs"))
 
 

@@ -1,7 +1,6 @@
 """The settling of vendor jobs: nobody's are stopped, every bill is asked for, then it ends."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -12,7 +11,7 @@ from schemas.job import Job
 from streams.parsers.base import VendorJob, VendorState
 from streams.vendor_settle import VendorSettle, outcome_of
 from tests.fakes import FakeRemote
-from tests.harness import Desk, fold_events, open_desk, queue
+from tests.harness import Desk, fold_events, open_memory_desk, queue
 from tests.money_desk import BILLING
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -23,8 +22,8 @@ Line = tuple[str, str | None, float | None, int]
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 

@@ -1,7 +1,6 @@
 """The vendor sweep: what a job elsewhere that nobody told of means, and that two sweeps agree."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -13,15 +12,15 @@ from streams.parsers.base import VendorState
 from streams.tables.base import Transaction
 from streams.vendor_sweep import VendorSweep
 from tests.fakes import FakeRemote
-from tests.harness import TIMINGS, Desk, fold_events, fold_said, open_desk, queue
+from tests.harness import TIMINGS, Desk, fold_events, fold_said, open_memory_desk, queue
 
 JOB_MS = 600_000
 AWAY = TransientError(Code.PARSER_UNAVAILABLE, "no connection")
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 
