@@ -46,10 +46,11 @@ def load_queries() -> dict[str, str]:
     return found
 
 
-def load_migrations() -> list[str]:
+@cache
+def load_migrations() -> tuple[str, ...]:
     """Read the schema's versions, oldest first (`-- version: N` parts of `schema.sql`)."""
     text = (resources.files("streams.tables") / "sql" / "schema.sql").read_text(encoding="utf-8")
-    return re.split(r"^-- version: \d+\s*$", text, flags=re.MULTILINE)[1:]
+    return tuple(re.split(r"^-- version: \d+\s*$", text, flags=re.MULTILINE)[1:])
 
 
 def _binder(names: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:

@@ -87,9 +87,13 @@ def migrate(connection: sqlite3.Connection) -> None:
 async def open_connection(path: Path) -> AsyncIterator[aiosqlite.Connection]:
     """Open the file with a full sync at each commit and readers beside the writer."""
     async with aiosqlite.connect(path, isolation_level=None, cached_statements=256) as connection:
-        for pragma in PRAGMAS:
-            await connection.execute_fetchall(f"PRAGMA {pragma}")
+        await on_thread(connection, _set_pragmas)
         yield connection
+
+
+def _set_pragmas(connection: sqlite3.Connection) -> None:
+    for pragma in PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}").fetchall()
 
 
 async def on_thread(connection: aiosqlite.Connection, call: Callable[..., T], *arguments: Any) -> T:
