@@ -26,12 +26,10 @@ _ROUND_SECONDS = 0.02
 _GATHER_SECONDS = 0.05
 """Rounds begin this far apart where there is a backlog: haste brings its last document no nearer,
 and each round costs two requests, a fetch and a fold's transaction."""
-_FLUSH_SECONDS = 0.5
-_SCAN_SECONDS = 1.0
 
 
 class Relay:
-    """Sends what was announced at once, and looks each second for what is overdue.
+    """Sends what was announced at once, and looks every `scan_seconds` for what is overdue.
 
     A row is removed in the background after its acknowledgement (rows kept until seen: put off,
     60 s doubling to 1 h, until their fold removes them). A crash in between sends it again.
@@ -45,11 +43,15 @@ class Relay:
         recorder: Recorder,
         *,
         is_behind: Callable[[], bool] = lambda: False,
+        scan_seconds: float = 1.0,
+        flush_seconds: float = 0.5,
     ) -> None:
         self._tables = tables
         self._producer = producer
         self._recorder = recorder
         self._is_behind = is_behind
+        self._scan_seconds = scan_seconds
+        self._flush_seconds = flush_seconds
         self._waiting: asyncio.Queue[OutboxRow] = asyncio.Queue(_WAITING_ROWS)
         self._room = asyncio.Semaphore(_SENDING_ROWS)
         self._sending: set[asyncio.Task[None]] = set()
@@ -124,7 +126,7 @@ class Relay:
 
     async def _scan(self) -> None:
         while True:
-            await asyncio.sleep(_SCAN_SECONDS)
+            await asyncio.sleep(self._scan_seconds)
             try:
                 while await self._send_overdue() == _SCAN_ROWS:
                     log.info("outbox_overdue", events=_SCAN_ROWS)
@@ -153,7 +155,7 @@ class Relay:
 
     async def _flush_often(self) -> None:
         while True:
-            await asyncio.sleep(_FLUSH_SECONDS)
+            await asyncio.sleep(self._flush_seconds)
             try:
                 await self._flush()
             except TransientError as error:

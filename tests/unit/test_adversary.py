@@ -219,7 +219,7 @@ async def test_an_attempt_that_its_owner_does_not_hold_expires(desk: Desk) -> No
 async def test_what_was_sent_when_the_process_ends_is_noted(desk: Desk) -> None:
     tables, bus = Queueing(desk), MemoryBus(partitions=1)
     await bus.ensure_topics(TOPICS)
-    relay = Relay(tables, bus, desk.recorder)
+    relay = Relay(tables, bus, desk.recorder, flush_seconds=0.01)
     running = asyncio.create_task(relay.run())
     moved = event_of(ev.JobMoved("j", "acme", 1, "d", "uploaded", "parsing"))
     await desk.tables.write(lambda tx: put_events(tx, [moved]))

@@ -129,7 +129,7 @@ async def test_what_a_dead_process_announced_is_sent_by_another(desk: Desk) -> N
 async def test_an_outage_only_delays(desk: Desk) -> None:
     sink = Sink()
     sink.away = True
-    relay = Relay(desk.tables, sink, desk.recorder)
+    relay = Relay(desk.tables, sink, desk.recorder, scan_seconds=0.01)
     running = asyncio.create_task(relay.run())
     with capture_logs() as lines:
         await put(desk, moved())

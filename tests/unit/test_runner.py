@@ -40,6 +40,7 @@ class Notes:
         self.free = asyncio.Event()
         self.free.set()
         self.drained = 0
+        self.drain_seconds = 1.0
 
     async def positions(self, assigned: frozenset[Partition]) -> Mapping[Partition, int | None]:
         return {p: offset for p, offset in self.stored.items() if p in assigned}
@@ -58,7 +59,7 @@ class Notes:
                 self.given.put_nowait(record.offset)
 
     async def drain(self, seconds: float) -> None:
-        assert seconds == 1.0
+        assert seconds == self.drain_seconds
         self.drained += 1
 
     async def next(self) -> int:
@@ -85,7 +86,7 @@ async def running(
         limit,
         progress,
         desk.recorder,
-        drain_seconds=1.0,
+        drain_seconds=ground.drain_seconds,
         stopped_look_seconds=0.01,
     )
     task = asyncio.create_task(runner.run())
@@ -120,6 +121,7 @@ async def test_without_a_stored_position_a_fold_begins_at_the_logs_start(desk: D
 async def test_work_that_outlasts_the_deadline_is_cut_off_and_comes_again(desk: Desk) -> None:
     bus = await bus_with(2)
     ground, reached = Notes(), asyncio.Event()
+    ground.drain_seconds = 0.05
 
     async def endless(batch: Batch) -> None:
         assert batch
@@ -161,6 +163,7 @@ async def test_work_that_begins_as_the_stop_comes_is_cut_off_too(desk: Desk) -> 
     await bus.ensure_topics([DOCUMENTS_UPLOADED])
     bus.append(Outgoing(TOPIC, b"k", b"0", ()))
     ground, ended = Notes(), asyncio.Event()
+    ground.drain_seconds = 0.05
 
     async def endless(batch: Batch) -> None:
         assert batch
