@@ -23,6 +23,7 @@ from services.cost_csv import safe_cell
 from services.wiring import open_tables
 from streams.metrics import Recorder
 from streams.tables.base import Tables
+from tests.harness import lay_tables
 from tests.ledger_desk import Ledger
 
 NOVEMBER = ("--since", "2026-11-01", "--until", "2026-11-30")
@@ -30,6 +31,7 @@ NOVEMBER = ("--since", "2026-11-01", "--until", "2026-11-30")
 
 @pytest.fixture(autouse=True)
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_tables(tmp_path / "data")
     monkeypatch.setenv("PARSEWIRE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
 

@@ -18,12 +18,14 @@ from streams.gate import SharedGate
 from streams.metrics import Recorder
 from streams.tables.base import Tables
 from streams.token_bucket import Rate
+from tests.harness import lay_tables
 
 KEY = "llx-secret"
 
 
 @pytest.fixture(autouse=True)
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_tables(tmp_path / "data")
     monkeypatch.setenv("PARSEWIRE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("PARSEWIRE_LLAMAPARSE_API_KEY", KEY)
     monkeypatch.chdir(tmp_path)
