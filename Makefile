@@ -50,7 +50,7 @@ lint: dev ## check form and style; writes nothing
 types: dev ## check types
 	$(BIN)/mypy
 
-unit: dev ## the tests that need no broker and no process
+unit: dev ## the quick tests: no broker, no process, no hundreds of made-up examples
 	$(BIN)/pytest -n 2 tests/unit tests/test_house.py
 
 test: dev ## every test that this machine can run

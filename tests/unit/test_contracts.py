@@ -11,8 +11,6 @@ import msgspec
 import orjson
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from schemas import codec
 from schemas.events import DocumentUploaded, WebhookReceived
@@ -29,7 +27,6 @@ from services.contracts import (
 )
 from services.event_schemas import breaks, event_schema
 from services.usage_app import SOURCES
-from services.yaml_text import yaml_text
 from streams.alerts import Alerts
 from streams.callbacks import Callbacks
 from streams.costs import Costs
@@ -294,19 +291,3 @@ BELOW, PAGES = ("part", PART), ("pages", int | None, None)
 def test_what_breaks_a_schema(fields: tuple[Any, ...], found: list[str]) -> None:
     was = made("Was", NAME, CHOICE, BELOW, PAGES)
     assert breaks(schema_of(was), schema_of(made("Was", *fields))) == found
-
-
-printable = st.text(
-    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp", "Cn", "Co"))
-) | st.sampled_from(
-    ["true", "No", "null", "~", "1", "1.0", "- a", "a: b", "a #b", "a\nb", "\n", ""]
-)
-plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | printable,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(printable, inner, max_size=3),
-)
-
-
-@given(st.dictionaries(printable, plain, min_size=1, max_size=4))
-def test_yaml_reads_back(data: dict[str, Any]) -> None:
-    assert yaml.safe_load(yaml_text(data)) == data

@@ -1,10 +1,8 @@
 """Page ranges: read in any order, written in one form."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from schemas.page_ranges import count_pages, first_pages, read_ranges, split_ranges, write_ranges
+from schemas.page_ranges import count_pages, first_pages, read_ranges, write_ranges
 
 
 @pytest.mark.parametrize(
@@ -44,16 +42,6 @@ def test_ranges_have_one_form(text: str, written: str, pages: int) -> None:
 def test_what_is_no_choice_of_pages(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         read_ranges(text)
-
-
-@given(st.sets(st.integers(1, 60), min_size=1), st.integers(1, 60))
-def test_every_page_is_kept_and_none_is_added(numbers: set[int], pages: int) -> None:
-    ranges = read_ranges(",".join(map(str, numbers)))
-    assert read_ranges(write_ranges(ranges)) == ranges
-    parts = split_ranges(ranges, pages)
-    within, beyond = ([n for a, b in part for n in range(a, b + 1)] for part in parts)
-    assert within == sorted(n for n in numbers if n <= pages)
-    assert beyond == sorted(n for n in numbers if n > pages)
 
 
 @pytest.mark.parametrize(
