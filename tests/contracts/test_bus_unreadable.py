@@ -59,7 +59,7 @@ def servers(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def bus(servers: str, topic_prefix: str) -> KafkaBus:
-    bus = KafkaBus(servers, topic_prefix=topic_prefix, session_timeout_seconds=6)
+    bus = KafkaBus(servers, topic_prefix=topic_prefix, session_timeout_seconds=3)
     await bus.ensure_topics([LETTERS])
     return bus
 
@@ -216,7 +216,7 @@ async def test_whatever_a_producer_packs_with_is_read(
 async def test_whatever_librdkafka_packs_with_is_read(
     kafka_bootstrap: str, topic_prefix: str, packing: str
 ) -> None:
-    bus = KafkaBus(kafka_bootstrap, topic_prefix=topic_prefix, session_timeout_seconds=6)
+    bus = KafkaBus(kafka_bootstrap, topic_prefix=topic_prefix, session_timeout_seconds=3)
     await bus.ensure_topics([LETTERS])
     value = b"packed with " + packing.encode() + bytes(3_000)
     producer = Producer({"bootstrap.servers": kafka_bootstrap, "compression.type": packing})
@@ -260,7 +260,7 @@ async def test_a_batch_that_is_not_packed_as_it_says_costs_itself_alone(
     embedded_bootstrap: str, topic_prefix: str, packing: int, reason: str
 ) -> None:
     servers, topic = embedded_bootstrap, topic_prefix + "letters"
-    bus = KafkaBus(servers, topic_prefix=topic_prefix, session_timeout_seconds=6)
+    bus = KafkaBus(servers, topic_prefix=topic_prefix, session_timeout_seconds=3)
     await bus.ensure_topics([LETTERS])
     await write(servers, topic, 0, [fine(b"0"), fine(b"1")], packing, Liar)
     await write(servers, topic, 0, [fine(b"2")])
@@ -282,7 +282,7 @@ async def test_what_a_transaction_took_back_was_never_said(
     kafka_bootstrap: str, topic_prefix: str, *, read_around: bool
 ) -> None:
     servers, topic = kafka_bootstrap, topic_prefix + "letters"
-    bus = KafkaBus(servers, topic_prefix=topic_prefix, session_timeout_seconds=6)
+    bus = KafkaBus(servers, topic_prefix=topic_prefix, session_timeout_seconds=3)
     await bus.ensure_topics([LETTERS])
 
     def transactions() -> Producer:
