@@ -54,7 +54,7 @@ unit: dev ## the quick tests: no broker, no process, no hundreds of made-up exam
 	$(BIN)/pytest -n 2 tests/unit tests/test_house.py
 
 test: dev ## every test that this machine can run
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 bench: dev ## speeds as ratios within one run, into build/bench.json
 	$(BIN)/python -m bench
