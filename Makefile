@@ -51,7 +51,7 @@ types: dev ## check types
 	$(BIN)/mypy
 
 unit: dev ## the quick tests: no broker, no process, no hundreds of made-up examples
-	$(BIN)/pytest -n 2 tests/unit tests/test_house.py
+	$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/test_house.py
 
 test: dev ## every test that this machine can run
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
