@@ -26,7 +26,9 @@ Headers = tuple[tuple[str, bytes], ...]
 TextHeaders = tuple[tuple[str, str], ...]
 
 _CLASSES: dict[str, type] = {TYPE_PREFIX + c.__name__: c for c in typing.get_args(Body)}
-_TYPES: dict[type, str] = {c: name for name, c in _CLASSES.items()}
+_KINDS: dict[type, tuple[str, str]] = {c: ("ce_type", name) for name, c in _CLASSES.items()}
+_VERSION = ("ce_specversion", "1.0")
+_JSON = ("content-type", CONTENT_TYPE)
 
 
 class CodecError(PermanentError):
@@ -61,8 +63,18 @@ def encode(event: Event) -> tuple[bytes, Headers]:
 
 def encode_text(event: Event) -> tuple[bytes, TextHeaders]:
     """Write the event as `encode` does, its headers as text: any event but a webhook."""
-    headers = (*_attributes(event), ("content-type", CONTENT_TYPE), *_trace(event))
-    return orjson.dumps(event.body), headers
+    body = event.body
+    headers: TextHeaders = (
+        _VERSION,
+        ("ce_id", event.id),
+        ("ce_source", event.source),
+        _KINDS[type(body)],
+        ("ce_time", _time_text(event.time, event.time.tzinfo)),
+        _JSON,
+    )
+    if event.traceparent is not None:
+        headers = (*headers, ("traceparent", event.traceparent))
+    return orjson.dumps(body), headers
 
 
 def decode(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> Event:
@@ -101,29 +113,10 @@ def type_name(body: Body) -> str:
     return type(body).__name__
 
 
-def _attributes(event: Event) -> TextHeaders:
-    return (
-        ("ce_specversion", "1.0"),
-        ("ce_id", event.id),
-        ("ce_source", event.source),
-        ("ce_type", _TYPES[type(event.body)]),
-        ("ce_time", _time_text(event.time, event.time.tzinfo)),
-    )
-
-
-def _trace(event: Event) -> TextHeaders:
-    return () if event.traceparent is None else (("traceparent", event.traceparent),)
-
-
 @lru_cache(maxsize=16)
 def _fixed_of_webhooks(source: str) -> Headers:
     """Write what all webhooks of a process have in common."""
-    fixed = (
-        ("ce_specversion", "1.0"),
-        ("ce_source", source),
-        ("ce_type", _TYPES[WebhookReceived]),
-    )
-    return _raw(fixed)
+    return _raw((_VERSION, ("ce_source", source), _KINDS[WebhookReceived]))
 
 
 def _raw(headers: TextHeaders) -> Headers:
@@ -137,12 +130,13 @@ def _time_text(moment: datetime, _zone: tzinfo | None) -> str:
 
 
 def _texts(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for name, raw in headers:
-        if raw is None or not (name.startswith("ce_") or name == "traceparent"):
-            continue
-        try:
-            texts[name] = raw.decode()
-        except UnicodeDecodeError:
-            raise CodecError(f"header {name} is not UTF-8") from None
-    return texts
+    named = [
+        (name, raw)
+        for name, raw in headers
+        if raw is not None and (name[:3] == "ce_" or name == "traceparent")
+    ]
+    try:
+        return {name: raw.decode() for name, raw in named}
+    except UnicodeDecodeError as error:
+        name = next(name for name, raw in named if raw == error.object)
+        raise CodecError(f"header {name} is not UTF-8") from None

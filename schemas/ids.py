@@ -16,6 +16,8 @@ DERIVED = uuid.UUID("0b7e64ab-2f0c-5f0c-8d7a-70617273776e")
 
 _DOCUMENTS_BYTES = DOCUMENTS.bytes
 _DERIVED_BYTES = DERIVED.bytes
+_DERIVED_SHA1 = hashlib.sha1(_DERIVED_BYTES, usedforsecurity=False)
+"""Copied for each id: to make one anew costs as much again."""
 _VARIANTS = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 """What a random hex digit becomes where a UUID tells its variant (RFC 9562, 4.1)."""
 
@@ -59,7 +61,9 @@ def sibling_id(event_id: str, *parts: str) -> str:
     It stands beside the event in every index: a random one would dirty a page of its own per row.
     """
     name = "/".join((event_id, *parts)).encode()
-    text = hashlib.sha1(_DERIVED_BYTES + name, usedforsecurity=False).hexdigest()
+    digest = _DERIVED_SHA1.copy()
+    digest.update(name)
+    text = digest.hexdigest()
     return f"{event_id[:13]}-8{text[1:4]}-8{text[5:8]}-{text[8:20]}"
 
 

@@ -20,7 +20,7 @@ from streams.jobs import from_row, moved_values
 from streams.outbox import put_events
 from streams.tables.base import Transaction
 
-_INPUTS = get_args(JobInput)
+_INPUTS = frozenset(get_args(JobInput))
 _SOURCE = "/parsewire/job_state"
 _FAILED = (State.FAILED_PARSE, State.RETRY_WAIT)
 _UNPAID = (Code.BUDGET_SPENT, Code.SPENDING_FROZEN)
@@ -70,7 +70,7 @@ class JobState:
     async def apply(self, tx: Transaction, events: Sequence[Event]) -> None:
         """Apply the events in order, each once."""
         for event in events:
-            if not isinstance(event.body, _INPUTS):
+            if type(event.body) not in _INPUTS:
                 raise PermanentError(
                     Code.POISON_EVENT, f"{type_name(event.body)} does not belong in jobs.events"
                 )
@@ -102,7 +102,7 @@ def _apply(changes: _Changes, event: Event) -> None:
     changes.jobs[job.id] = outcome.job
     changes.steps[job.id] = outcome.step_due_ms
     if outcome.erase_due_ms is not None:
-        changes.erasures.append({"job_id": job.id, "kind": "erase", "due_ms": outcome.erase_due_ms})
+        changes.erasures.append({"job_id": job.id, "due_ms": outcome.erase_due_ms})
     if isinstance(body, ParseDeferred) and body.code in _UNPAID:
         changes.unpaid.append({"job_id": job.id, "attempt": body.attempt})
     _record(changes, event, job, outcome)
@@ -195,21 +195,19 @@ async def _write(tx: Transaction, changes: _Changes) -> None:
     await tx.run_many("jobs.remember", changes.history)
     await tx.run_many(
         "jobs.remove_timer",
-        [
-            {"job_id": job_id, "kind": "step"}
-            for job_id, due_ms in changes.steps.items()
-            if due_ms is None
-        ],
+        [{"job_id": job_id} for job_id, due_ms in changes.steps.items() if due_ms is None],
+        kind="step",
     )
     await tx.run_many(
         "jobs.set_timer",
         [
-            {"job_id": job_id, "kind": "step", "due_ms": due_ms}
+            {"job_id": job_id, "due_ms": due_ms}
             for job_id, due_ms in changes.steps.items()
             if due_ms is not None
         ],
+        kind="step",
     )
-    await tx.run_many("jobs.set_timer", changes.erasures)
+    await tx.run_many("jobs.set_timer", changes.erasures, kind="erase")
     await tx.run_many("vendor.book", changes.booked)
     await tx.run_many(
         "vendor.set_settle",
@@ -226,4 +224,4 @@ async def _wake_unpaid(tx: Transaction, changes: _Changes) -> None:
     """Have those looked at now whose budgets were changed while their wait was on its way."""
     changed = await tx.one("limits.money_changed") if changes.unpaid else None
     if changed is not None:
-        await tx.run_many("money.wake_put_off", [{**named, **changed} for named in changes.unpaid])
+        await tx.run_many("money.wake_put_off", changes.unpaid, **changed)

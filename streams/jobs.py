@@ -32,7 +32,7 @@ def from_row(row: Row) -> Job:
         document_id=row["document_id"],
         options=_options(row["options"]),
         generation=row["generation"],
-        state=State(row["state"]),
+        state=_STATES[row["state"]],
         attempt=row["attempt"],
         tries=row["tries"],
         losses=row["losses"],
@@ -46,7 +46,7 @@ def from_row(row: Row) -> Job:
         vendor_job_id=row["vendor_job_id"],
         result=result,
         pages=row["pages"],
-        warnings=tuple(orjson.loads(row["warnings"])),
+        warnings=() if row["warnings"] == "[]" else tuple(orjson.loads(row["warnings"])),
         error_code=row["error_code"],
         error_message=row["error_message"],
         traceparent=row["traceparent"],
@@ -78,6 +78,7 @@ def moved_values(before: Job, after: Job) -> dict[str, Any]:
     }
 
 
+_STATES = {str(state): state for state in State}
 _NO_OPTIONS = ParseOptions()
 _DEFAULTS = msgspec.to_builtins(_NO_OPTIONS)
 

@@ -30,10 +30,10 @@ async def put_events(tx: Transaction, events: Iterable[Event]) -> None:
                 "value": row.value,
                 "headers": row.headers,
                 "kept_until_seen": row.kept_until_seen,
-                "takeover_ms": TAKEOVER_MS,
             }
             for row in rows
         ],
+        takeover_ms=TAKEOVER_MS,
     )
     tx.announce(rows)
 

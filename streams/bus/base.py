@@ -11,17 +11,18 @@ from schemas.codec import Headers
 from schemas.topics import Topic
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Partition:
+class Partition(msgspec.Struct, frozen=True, order=True):
     """A partition: its topic's name without the deployment's prefix, and its number."""
 
     topic: str
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A record as it was read."""
+class Record(msgspec.Struct, frozen=True):
+    """A record as it was read.
+
+    No dataclass, like Outgoing: one is made for each event that comes in.
+    """
 
     partition: Partition
     offset: int

@@ -44,8 +44,11 @@ class Transaction(Protocol):
         """Change rows, and tell how many."""
         ...
 
-    async def run_many(self, query: str, rows: Iterable[Mapping[str, Any]]) -> int:
-        """Run one statement for each of many sets of values, and tell how many rows changed."""
+    async def run_many(self, query: str, rows: Iterable[Mapping[str, Any]], **shared: Any) -> int:
+        """Run one statement for each of many sets of values, and tell how many rows changed.
+
+        `shared` are the values that all of them have.
+        """
         ...
 
     def announce(self, rows: Sequence[OutboxRow]) -> None:

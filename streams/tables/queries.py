@@ -1,7 +1,7 @@
 """Named queries: the statements of the `.sql` files, by name."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -20,16 +20,24 @@ class Statement:
     """
 
     sql: str
+    names: tuple[str, ...]
     bind: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+
+    def bind_many(
+        self, rows: Iterable[Mapping[str, Any]], shared: Mapping[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        """Bind each row together with the values that all share, and copy none for that."""
+        own = [name for name in dict.fromkeys(self.names) if name not in shared]
+        places = {name: place for place, name in enumerate([*own, *shared])}
+        pick, order = _picker(own), _picker([places[name] for name in self.names])
+        rest = tuple(shared.values())
+        return [order(pick(row) + rest) for row in rows]
 
 
 @cache
 def load_statements() -> dict[str, Statement]:
     """Read every statement of `sql/`, ready for values by place."""
-    return {
-        name: Statement(_VALUE.sub("?", text), _binder(_VALUE.findall(text)))
-        for name, text in load_queries().items()
-    }
+    return {name: _statement(text) for name, text in load_queries().items()}
 
 
 @cache
@@ -53,7 +61,13 @@ def load_migrations() -> tuple[str, ...]:
     return tuple(re.split(r"^-- version: \d+\s*$", text, flags=re.MULTILINE)[1:])
 
 
-def _binder(names: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-    if len(names) > 1:
-        return itemgetter(*names)
-    return lambda values: tuple(values[name] for name in names)
+def _statement(text: str) -> Statement:
+    names = tuple(_VALUE.findall(text))
+    return Statement(_VALUE.sub("?", text), names, _picker(names))
+
+
+def _picker(keys: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:
+    """Give what takes the values at these keys or places, as a tuple however few they are."""
+    if len(keys) > 1:
+        return itemgetter(*keys)
+    return lambda values: tuple(values[key] for key in keys)

@@ -49,10 +49,11 @@ class SqliteTransaction:
         """Change rows, and tell how many."""
         return self._execute(query, values).rowcount
 
-    async def run_many(self, query: str, rows: Iterable[Mapping[str, Any]]) -> int:
+    async def run_many(self, query: str, rows: Iterable[Mapping[str, Any]], **shared: Any) -> int:
         """Run one statement for each of many sets of values, and tell how many rows changed."""
-        statement, now_ms = self._statements[query], self.now_ms
-        given = [statement.bind({**row, "now_ms": now_ms}) for row in rows]
+        shared["now_ms"] = self.now_ms
+        statement = self._statements[query]
+        given = statement.bind_many(rows, shared)
         return self._connection.executemany(statement.sql, given).rowcount if given else 0
 
     def announce(self, rows: Sequence[OutboxRow]) -> None:
