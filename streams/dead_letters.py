@@ -1,6 +1,7 @@
 """Dead letters: records that nobody's transient fault keeps from being handled."""
 
 from collections import deque
+from itertools import repeat
 
 import orjson
 
@@ -61,14 +62,14 @@ class DeadLetterLimit:
         self._recent: deque[bool] = deque()
         self._dead = 0
 
-    def note(self, *, dead: bool) -> None:
-        """Count one record."""
-        self._recent.append(dead)
-        self._dead += dead
-        if len(self._recent) > self._window:
+    def note(self, *, dead: bool, records: int = 1) -> None:
+        """Count records that ended alike."""
+        self._recent.extend(repeat(dead, records))
+        self._dead += dead * records
+        for _ in range(len(self._recent) - self._window):
             self._dead -= self._recent.popleft()
-        if dead:
-            self._recorder.add(PROCESSED, processor=self._processor, outcome="dead_letter")
+        if dead and records:
+            self._recorder.add(PROCESSED, records, processor=self._processor, outcome="dead_letter")
 
     async def stop_at_limit(self) -> None:
         """Raise ProcessorStoppedError, with the stop written, when the limit is reached."""

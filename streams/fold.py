@@ -1,7 +1,9 @@
 """The ground of a fold: batches, positions and effects in one transaction."""
 
+import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 
 import orjson
 import structlog
@@ -23,7 +25,35 @@ _TRANSACTION_SECONDS = 0.015
 
 _SMALLEST, _LARGEST = 32, 2_000
 
+_AT_ONCE = 4
+"""Transactions that one fetch is for: while one commits, the records of the next are decoded."""
+
 _NOT_THE_RECORDS_FAULT = (TransientError, PositionLostError, ProcessorStoppedError)
+
+
+class _Part:
+    """The records of one transaction, and their events once they are decoded."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.records = sum(map(len, batch.values()))
+        self.events: list[Event] = []
+        self.undecodable: list[tuple[Record, str]] = []
+        self._decoded = False
+
+    def decode(self) -> None:
+        """Decode the records, once."""
+        if self._decoded:
+            return
+        events: list[Event] = []
+        undecodable: list[tuple[Record, str]] = []
+        for records in self.batch.values():
+            for record in records:
+                try:
+                    events.append(codec.decode(record.value, record.headers))
+                except codec.CodecError as error:
+                    undecodable.append((record, error.message))
+        self.events, self.undecodable, self._decoded = events, undecodable, True
 
 
 class FoldGround:
@@ -45,6 +75,7 @@ class FoldGround:
         self._limit = limit
         self._recorder = recorder
         self._known: dict[Partition, int | None] = {}
+        self._readings = 0
         self._size = 256
 
     async def positions(self, assigned: frozenset[Partition]) -> Mapping[Partition, int | None]:
@@ -55,12 +86,13 @@ class FoldGround:
             )
         )
         stored = {_partition(row): row["next_offset"] for row in rows}
+        self._readings += 1
         self._known = {partition: stored.get(partition) for partition in assigned}
         return dict(self._known)
 
     def room(self) -> int:
-        """Fetch as many as one transaction of 15 ms takes."""
-        return self._size
+        """Fetch as many as a few transactions of 15 ms take."""
+        return self._size * _AT_ONCE
 
     async def wait_for_room(self) -> None:
         """Return at once: a fold holds nothing between batches."""
@@ -69,63 +101,68 @@ class FoldGround:
         """Return at once: a fold holds nothing between batches."""
 
     async def handle(self, batch: Batch) -> None:
-        """Apply the batch; when it fails, apply it record by record and bury what fails alone."""
-        # A record handed out again after a transaction whose answer was lost is behind the
-        # position: applied already.
-        fresh = {
-            partition: [r for r in records if r.offset >= (self._known.get(partition) or 0)]
-            for partition, records in batch.items()
-        }
-        fresh = {partition: records for partition, records in fresh.items() if records}
-        if not fresh:
-            return
-        started = time.perf_counter()
+        """Apply the batch; what fails is applied record by record, and what fails alone buried."""
+        readings = self._readings
+        parts = [_Part(part) for part in _parts(self._fresh(batch), self._size)]
+        for part, following in zip_longest(parts, parts[1:]):
+            if self._readings != readings:
+                raise PositionLostError("positions were read again: what is left is fetched anew")
+            await self._handle(part, following)
+
+    def _fresh(self, batch: Batch) -> Batch:
+        """Leave out what is behind the position: applied, and handed out again.
+
+        So it is after a transaction whose answer was lost.
+        """
+        fresh = {}
+        for partition, records in batch.items():
+            position = self._known.get(partition) or 0
+            fresh[partition] = [record for record in records if record.offset >= position]
+        return fresh
+
+    async def _handle(self, part: _Part, following: _Part | None) -> None:
         try:
-            await self._apply(fresh)
+            await self._apply(part, following)
         except _NOT_THE_RECORDS_FAULT:
             raise
         except Exception as error:  # noqa: BLE001 - found and buried record by record
             log.warning("batch_failed", processor=self.name, error=repr(error))
-            await self._apply_one_by_one(fresh)
-        else:
-            self._adapt(time.perf_counter() - started, sum(map(len, fresh.values())))
+            await self._apply_one_by_one(part.batch)
 
-    async def _apply(self, batch: Batch) -> None:
-        expected = self._expected(batch)
-        events: list[Event] = []
-        undecodable: list[tuple[Record, str]] = []
-        for records in batch.values():
-            for record in records:
-                try:
-                    events.append(codec.decode(record.value, record.headers))
-                except codec.CodecError as error:
-                    undecodable.append((record, error.message))
-        if len(undecodable) > 1:
+    async def _apply(self, part: _Part, following: _Part | None = None) -> None:
+        expected = self._expected(part.batch)
+        part.decode()
+        if len(part.undecodable) > 1:
             # One by one, so that the limit holds within a batch too.
-            raise codec.CodecError(f"{len(undecodable)} records of the batch are no events")
-        if undecodable:
+            raise codec.CodecError(f"{len(part.undecodable)} records of the batch are no events")
+        if part.undecodable:
             await self._limit.stop_at_limit()
+        loop, began = asyncio.get_running_loop(), 0.0
 
         async def unit(tx: Transaction) -> None:
-            await self._advance(tx, batch, expected)
-            await self._fold.apply(tx, events)
-            for record, reason in undecodable:
+            nonlocal began
+            began = time.perf_counter()
+            await self._advance(tx, part.batch, expected)
+            await self._fold.apply(tx, part.events)
+            for record, reason in part.undecodable:
                 await self._keep(tx, record, reason)
+            if following is not None:
+                # Not before: the two would take Python's lock from each other at every statement.
+                loop.call_soon_threadsafe(following.decode)
 
         await self._tables.write(unit)
-        self._moved(batch)
-        for _ in events:
-            self._limit.note(dead=False)
-        for _ in undecodable:
-            self._limit.note(dead=True)
-        self._recorder.add(PROCESSED, len(events), processor=self.name, outcome="applied")
+        self._adapt(time.perf_counter() - began, part.records)
+        self._moved(part.batch)
+        self._limit.note(dead=False, records=len(part.events))
+        self._limit.note(dead=True, records=len(part.undecodable))
+        self._recorder.add(PROCESSED, len(part.events), processor=self.name, outcome="applied")
 
     async def _apply_one_by_one(self, batch: Batch) -> None:
         for partition, records in batch.items():
             for record in records:
                 single = {partition: [record]}
                 try:
-                    await self._apply(single)
+                    await self._apply(_Part(single))
                 except _NOT_THE_RECORDS_FAULT:
                     raise
                 except Exception as error:  # noqa: BLE001 - kept as a dead letter with its reason
@@ -184,6 +221,23 @@ class FoldGround:
         if records * 2 > self._size and seconds > 0:
             fitting = int(records * _TRANSACTION_SECONDS / seconds)
             self._size = max(_SMALLEST, min(_LARGEST, (self._size + fitting) // 2))
+
+
+def _parts(batch: Batch, most: int) -> Iterator[Batch]:
+    """Cut a batch into parts of so many records at most, each partition's in their order."""
+    part: dict[Partition, Sequence[Record]] = {}
+    room = most
+    for partition, records in batch.items():
+        start = 0
+        while start < len(records):
+            taken = part[partition] = records[start : start + room]
+            start += len(taken)
+            room -= len(taken)
+            if room == 0:
+                yield part
+                part, room = {}, most
+    if part:
+        yield part
 
 
 def _partition(row: Row) -> Partition:
