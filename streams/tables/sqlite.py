@@ -16,6 +16,7 @@ from streams.metrics import TABLE_SECONDS, TABLE_UNITS, Recorder
 from streams.tables.base import OnCommit, OutboxRow, T, Unit
 from streams.tables.lockfile import LockFile
 from streams.tables.queries import load_statements
+from streams.tables.sqlite_checkpoint import Checkpoints
 from streams.tables.sqlite_connection import (
     SqliteTransaction,
     drive,
@@ -58,6 +59,7 @@ class SqliteTables:
         self._listeners: list[OnCommit] = []
         self._waiting: asyncio.Queue[_Waiter] = asyncio.Queue(_WAITING)
         self._lock = LockFile(path)
+        self._checkpoints = Checkpoints()
 
     async def write(self, unit: Unit[T]) -> T:
         """Run a unit and return once it is durable; units of several callers share a commit."""
@@ -80,20 +82,23 @@ class SqliteTables:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator["SqliteTables"]:
-        """Open both connections, bring the schema up to date, and serve the writers."""
+        """Open the connections, bring the schema up to date, and serve the writers."""
         async with AsyncExitStack() as stack:
             try:
                 writer = await stack.enter_async_context(open_connection(self._path))
                 self._reader = await stack.enter_async_context(open_connection(self._path))
+                copier = await stack.enter_async_context(open_connection(self._path))
                 await on_thread(writer, self._migrate)
             except sqlite3.Error as error:
                 raise _unavailable(f"{self._path}: {error}") from error
+            copying = asyncio.create_task(self._checkpoints.run(copier), name="checkpoints")
             serving = asyncio.create_task(self._serve(writer), name="tables")
             try:
                 yield self
             finally:
                 serving.cancel()
-                await asyncio.wait([serving])
+                copying.cancel()
+                await asyncio.wait([serving, copying])
                 self._fail_waiting()
         self._lock.close()
 
@@ -125,6 +130,7 @@ class SqliteTables:
                 self._answer(group, error)
             else:
                 self._answer(group, None)
+                self._checkpoints.committed(writer.total_changes)
 
     def _commit(self, connection: sqlite3.Connection, group: list[_Waiter]) -> None:
         started = time.perf_counter()

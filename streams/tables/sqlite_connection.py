@@ -17,8 +17,9 @@ PRAGMAS = (
     "synchronous=FULL",
     "busy_timeout=30000",
     "cache_size=-16384",
-    # Four times SQLite's own step: the commit that checkpoints makes every writer wait.
-    "wal_autocheckpoint=4000",
+    # The log's bound, 64 MB: it is copied before (sqlite_checkpoint.py), since the commit that
+    # has to do it makes every writer wait.
+    "wal_autocheckpoint=16000",
 )
 
 
