@@ -7,7 +7,7 @@ import orjson
 import structlog
 
 from schemas.errors import PermanentError, TransientError
-from streams.bus.base import Outgoing, Producer
+from streams.bus.base import Outgoing, Sender
 from streams.metrics import RELAYED, Recorder
 from streams.outbox import TAKEOVER_MS
 from streams.tables.base import OutboxRow, Tables, Transaction
@@ -39,7 +39,7 @@ class Relay:
     def __init__(
         self,
         tables: Tables,
-        producer: Producer,
+        producer: Sender,
         recorder: Recorder,
         *,
         is_behind: Callable[[], bool] = lambda: False,

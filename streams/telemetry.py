@@ -14,7 +14,7 @@ from schemas.errors import ParsewireError
 from schemas.events import Event, ServiceCalled, StageTimed
 from schemas.ids import NewId, uuid7
 from schemas.topics import key_of, topic_of
-from streams.bus.base import Outgoing, Producer
+from streams.bus.base import Outgoing, Sender
 from streams.metrics import TELEMETRY_DROPPED, Recorder
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class BusTelemetry:
 
     def __init__(
         self,
-        producer: Producer,
+        producer: Sender,
         recorder: Recorder,
         *,
         source: str,
@@ -124,7 +124,7 @@ class BusTelemetry:
 
 @asynccontextmanager
 async def open_telemetry(
-    producer: Producer, recorder: Recorder, *, source: str
+    producer: Sender, recorder: Recorder, *, source: str
 ) -> AsyncIterator[BusTelemetry]:
     """Send measurements for as long as the context lasts; the last ones get CLOSE_SECONDS."""
     telemetry = BusTelemetry(producer, recorder, source=source)

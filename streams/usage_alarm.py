@@ -10,7 +10,7 @@ import structlog
 
 from schemas.codec import encode, type_name
 from schemas.topics import USAGE_ALERTS, key_of
-from streams.bus.base import Outgoing, Producer
+from streams.bus.base import Outgoing, Sender
 from streams.repeating import repeat
 from streams.reservations import standing
 from streams.tables.base import Row, Tables
@@ -30,7 +30,7 @@ class UsageAlarm:
         self,
         usage: Usage,
         tables: Tables,
-        producer: Producer,
+        producer: Sender,
         keep: Callable[[], Awaitable[None]],
         *,
         clock: Callable[[], float] = time.monotonic,

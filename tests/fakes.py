@@ -5,22 +5,59 @@ import sqlite3
 import time
 import uuid
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
+from typing import Any
 
 from schemas.errors import Code, PermanentError, TransientError
 from schemas.events import ParseOptions
 from schemas.topics import MAX_RECORD_BYTES, Topic
-from streams.bus.base import Lag, OnAssigned, OnRevoked, Outgoing, Partition, Record, StaleLogError
+from streams.bus.base import (
+    Lag,
+    OnAssigned,
+    OnRevoked,
+    Outcome,
+    Outgoing,
+    Partition,
+    Record,
+    StaleLogError,
+)
 from streams.metrics import TABLE_UNITS, Recorder
 from streams.parsers.base import Document, Page, Parsed, VendorJob, VendorState
 from streams.tables.base import OnCommit, T, Unit
 from streams.tables.queries import load_statements
 from streams.tables.sqlite import _is_trouble, _unavailable
 from streams.tables.sqlite_connection import SqliteTransaction, drive, migrate
+
+
+def tell(sending: Coroutine[Any, Any, None], outcome: Outcome) -> None:
+    """Send on a task of its own, and tell how it ended."""
+
+    def end(task: asyncio.Task[None]) -> None:
+        _TELLING.discard(task)
+        error = task.exception()
+        if error is None:
+            outcome.set_result(None)
+        else:
+            outcome.set_exception(error)
+
+    task = asyncio.create_task(sending)
+    _TELLING.add(task)
+    task.add_done_callback(end)
+
+
+_TELLING: set[asyncio.Task[None]] = set()
 
 
 class MemoryBus:
@@ -109,6 +146,9 @@ class MemoryBus:
     async def open_producer(self) -> "AsyncIterator[MemoryBus]":
         self.answer()
         yield self
+
+    def send_for(self, record: Outgoing, outcome: Outcome) -> None:
+        tell(self.send(record), outcome)
 
     async def send(self, record: Outgoing) -> None:
         headers = sum(len(name) + len(value) for name, value in record.headers)

@@ -35,6 +35,10 @@ class _Awaited(Arrival):
         super().__init__(raw_headers, content, traceparent)
         self._outcome = outcome
 
+    def done(self) -> bool:
+        """Tell whether its handler waits no more."""
+        return self._outcome.done()
+
     def end(self, error: BaseException | None) -> None:
         """Let the handler go on, where it waits still."""
         if self._outcome.done():

@@ -26,12 +26,13 @@ OFF_LOOP_BYTES = 1 << 17
 
 
 class Arrival(ABC):
-    """A webhook whose body has come; whoever made it is told its end."""
+    """A webhook whose body has come; it is told itself what became of its record."""
 
     __slots__ = (
         "content",
         "event_id",
         "headers",
+        "publisher",
         "raw_headers",
         "record",
         "signer",
@@ -52,10 +53,26 @@ class Arrival(ABC):
     signer: Credential | Refusal
     event_id: str
     subject: str
+    publisher: "Publisher"
+
+    @abstractmethod
+    def done(self) -> bool:
+        """Tell whether nobody waits for it any more."""
 
     @abstractmethod
     def end(self, error: BaseException | None) -> None:
-        """Its record is acknowledged, or this is why not; called once."""
+        """Its record is acknowledged, or this is why not; called once, raises nothing."""
+
+    def set_result(self, _result: None, /) -> None:
+        """Its record is acknowledged."""
+        self.end(None)
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """It is not: what no record can hold goes to a blob, and a record says which."""
+        if isinstance(error, PermanentError) and error.code is Code.RECORD_TOO_LARGE:
+            self.publisher.keep(self)
+        else:
+            self.end(error)
 
 
 class Publisher:
@@ -94,7 +111,10 @@ class Publisher:
                 self.publish([arrival])
             return
         for arrival in arrivals:
-            self._send(arrival)
+            try:
+                self._send(arrival)
+            except Exception as error:  # noqa: BLE001  # as above
+                arrival.end(error)
 
     async def publish_large(self, arrival: Arrival) -> None:
         """Judge one on a thread of its own, and send its record."""
@@ -129,24 +149,17 @@ class Publisher:
             log.info("webhook_refused", source=self._source.name, reason=reason, trace=trace)
             arrival.end(_unauthorized())
             return
+        arrival.publisher = self
+        self._producer.send_for(arrival.record, arrival)
 
-        def end(sending: asyncio.Future[None]) -> None:
-            error = asyncio.CancelledError() if sending.cancelled() else sending.exception()
-            if isinstance(error, PermanentError) and error.code is Code.RECORD_TOO_LARGE:
-                self._keep(arrival)
-            else:
-                arrival.end(error)
-
-        asyncio.ensure_future(self._producer.send(arrival.record)).add_done_callback(end)
-
-    def _keep(self, arrival: Arrival) -> None:
-        """Put what no record can hold into a blob; the record says which."""
+    def keep(self, arrival: Arrival) -> None:
+        """Put its content into a blob, and send a record that says which."""
 
         def end(keeping: asyncio.Task[None]) -> None:
             self._keeping.discard(keeping)
             arrival.end(asyncio.CancelledError() if keeping.cancelled() else keeping.exception())
 
-        task = asyncio.ensure_future(self._send_with_blob(arrival))
+        task = asyncio.create_task(self._send_with_blob(arrival))
         self._keeping.add(task)
         task.add_done_callback(end)
 

@@ -28,6 +28,10 @@ class _Waiting(Arrival):
         self.answer = answer
         self._way = way
 
+    def done(self) -> bool:
+        """Tell whether its request waits no more."""
+        return self.answer.done()
+
     def end(self, error: BaseException | None) -> None:
         """Answer the request."""
         self._way.leave(self, error)

@@ -108,15 +108,39 @@ class Consumer(Protocol):
         ...
 
 
-class Producer(Protocol):
+class Outcome(Protocol):
+    """Whoever is told what became of a record, as a future is; raises nothing."""
+
+    def done(self) -> bool:
+        """Tell whether nobody waits for it any more: such a record need not be sent."""
+        ...
+
+    def set_result(self, result: None, /) -> None:
+        """It is acknowledged."""
+        ...
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """It is not, or nobody knows."""
+        ...
+
+
+class Sender(Protocol):
     """Sends records and waits for the acknowledgement of all in-sync replicas."""
 
-    def send(self, record: Outgoing) -> Awaitable[None]:
-        """Send it; awaited, return once the broker has acknowledged the record.
+    async def send(self, record: Outgoing) -> None:
+        """Return once the broker has acknowledged the record.
 
         Raise PermanentError(RECORD_TOO_LARGE) before sending, when it would pass 900 kB; raise
         TransientError(BUS_UNAVAILABLE) when no answer came in time: the outcome is unknown then.
         """
+        ...
+
+
+class Producer(Sender, Protocol):
+    """A sender for many at once."""
+
+    def send_for(self, record: Outgoing, outcome: Outcome) -> None:
+        """Send it and return at once; `outcome` is told what `send` would return or raise."""
         ...
 
 

@@ -9,13 +9,10 @@ from typing import Any
 
 from aiokafka.errors import ProducerClosed, UnknownTopicOrPartitionError
 
-from streams.bus.base import Outgoing
-
-Outcome = asyncio.Future[None]
-"""What becomes of a record: done once it is acknowledged, or with what its sender is to be told."""
+from streams.bus.base import Outcome, Outgoing
 
 Held = dict[Outcome, tuple[Outgoing, int]]
-"""Records with their sizes in bytes, by what becomes of them."""
+"""Records with their sizes in bytes, by who is told what becomes of them."""
 
 _SEED, _FACTOR, _WORD = 0x9747B28C, 0x5BD1E995, 0xFFFFFFFF
 
@@ -111,12 +108,11 @@ class Lane:
 
     def _take_into(self, batch: Any) -> Held:
         """Move what fits from those who wait into the batch."""
-        waiting = self._waiting
+        waiting, self._waiting = self._waiting, {}
         for count, (outcome, (record, _)) in enumerate(waiting.items()):
             if not outcome.done() and not _joins(batch, record, outcome):
-                self._waiting = dict(islice(waiting.items(), count, None))
+                self._waiting = dict(islice(waiting.items(), count, None)) | self._waiting
                 return dict(islice(waiting.items(), count))
-        self._waiting = {}
         return waiting
 
     def _settle(self, held: Held, failure: BaseException | None) -> None:
@@ -134,7 +130,8 @@ class Lane:
 class Deadlines:
     """Ends what is overdue: one timer for all, since each has the same time from its start."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._watched: deque[tuple[float, Outcome, Lane]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -146,18 +143,17 @@ class Deadlines:
             its_lane.forget(done)
         watched.append((loop_time, outcome, lane))
         if self._timer is None:
-            self._timer = outcome.get_loop().call_at(loop_time, self._expire)
+            self._timer = self._loop.call_at(loop_time, self._expire)
 
     def _expire(self) -> None:
         self._timer = None
         watched = self._watched
         while watched:
             loop_time, outcome, lane = watched[0]
-            loop = outcome.get_loop()
             if outcome.done():
                 lane.forget(outcome)
-            elif loop_time > loop.time():
-                self._timer = loop.call_at(loop_time, self._expire)
+            elif loop_time > self._loop.time():
+                self._timer = self._loop.call_at(loop_time, self._expire)
                 return
             else:
                 lane.expire(outcome)

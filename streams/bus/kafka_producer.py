@@ -10,15 +10,16 @@ from typing import Any
 from aiokafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
+    ProducerClosed,
     RecordListTooLargeError,
     UnknownTopicOrPartitionError,
 )
 
 from schemas.errors import Code, PermanentError
 from schemas.topics import MAX_RECORD_BYTES
-from streams.bus.base import Outgoing
+from streams.bus.base import Outcome, Outgoing
 from streams.bus.kafka_calls import bus_unavailable
-from streams.bus.kafka_lanes import Deadlines, Lane, Outcome, partition_of
+from streams.bus.kafka_lanes import Deadlines, Lane, partition_of
 
 BATCH_BYTES = 256 * 1024
 
@@ -94,55 +95,69 @@ class KafkaProducer:
         self._budget = budget
         # To ask for the running loop is a call of the system, each time (Python 3.11).
         self._loop = asyncio.get_running_loop()
-        self._deadlines = Deadlines()
+        self._deadlines = Deadlines(self._loop)
+        self._later: set[asyncio.Task[None]] = set()
         self._lanes: dict[str, list[Lane]] = {}
 
-    def send(self, record: Outgoing) -> asyncio.Future[None]:
-        """Begin at once; done once the broker has acknowledged the record.
+    async def send(self, record: Outgoing) -> None:
+        """Return once the broker has acknowledged the record; sends of many tasks share batches.
 
-        Sends of many tasks share batches. Its exception is PermanentError(RECORD_TOO_LARGE) before
-        sending, TransientError(BUS_UNAVAILABLE) when no answer came in time: the record may or may
-        not be in the log then.
+        Raise PermanentError(RECORD_TOO_LARGE) before sending, TransientError(BUS_UNAVAILABLE)
+        when no answer came in time: the record may or may not be in the log then.
         """
+        outcome: asyncio.Future[None] = self._loop.create_future()
+        self.send_for(record, outcome)
+        await outcome
+
+    def send_for(self, record: Outgoing, outcome: Outcome) -> None:
+        """Begin at once; `outcome` is told what `send` would return or raise."""
         size = record_bytes(record)
         if size > MAX_RECORD_BYTES:
-            outcome: Outcome = self._loop.create_future()
             why = f"{size} bytes, more than {MAX_RECORD_BYTES}"
             outcome.set_exception(_too_large(record.topic, why))
-            return outcome
+            return
         deadline = self._loop.time() + self._timeout
         lane = self._lane_of(record)
         if lane is None or not self._budget.take_at_once(size):
-            return self._loop.create_task(self._send_later(record, size, deadline))
-        return self._begin(lane, record, size, deadline)
+            later = self._loop.create_task(self._send_later(record, size, deadline, outcome))
+            self._later.add(later)
+            later.add_done_callback(self._later.discard)
+            return
+        lane.add(record, size, outcome)
+        self._deadlines.watch(lane, outcome, deadline)
 
     async def finish(self) -> None:
         """Wait until what is being sent is answered, as long as a send may last; then give up."""
-        lanes = chain.from_iterable(self._lanes.values())
-        running = [lane.running for lane in lanes if lane.running is not None]
-        if not running:
-            return
-        _, stuck = await asyncio.wait(running, timeout=self._timeout)
-        for task in stuck:
-            task.cancel()
-        if stuck:
-            await asyncio.wait(stuck)
+        ends = self._loop.time() + self._timeout
+        while running := self._running():
+            _, stuck = await asyncio.wait(running, timeout=max(0.0, ends - self._loop.time()))
+            if stuck:
+                for task in stuck:
+                    task.cancel()
+                await asyncio.wait(stuck)
+                return
 
-    async def _send_later(self, record: Outgoing, size: int, deadline: float) -> None:
+    def _running(self) -> set[asyncio.Task[None]]:
+        lanes = chain.from_iterable(self._lanes.values())
+        return self._later | {lane.running for lane in lanes if lane.running is not None}
+
+    async def _send_later(
+        self, record: Outgoing, size: int, deadline: float, outcome: Outcome
+    ) -> None:
         """Wait for room, or to learn of the topic's partitions, and send then."""
         try:
             async with asyncio.timeout_at(deadline):
                 lane = self._lane_of(record) or await self._first_lane_of(record)
                 await self._budget.take(size)
-        except (TimeoutError, KafkaError, OSError) as failure:
-            raise self._error_of(record.topic, failure) from None
-        await self._begin(lane, record, size, deadline)
-
-    def _begin(self, lane: Lane, record: Outgoing, size: int, deadline: float) -> Outcome:
-        outcome: Outcome = self._loop.create_future()
+        except BaseException as failure:
+            if not outcome.done():
+                cause = failure if isinstance(failure, Exception) else ProducerClosed()
+                outcome.set_exception(self._error_of(record.topic, cause))
+            if isinstance(failure, Exception):
+                return
+            raise
         lane.add(record, size, outcome)
         self._deadlines.watch(lane, outcome, deadline)
-        return outcome
 
     def _lane_of(self, record: Outgoing) -> Lane | None:
         lanes = self._lanes.get(record.topic)

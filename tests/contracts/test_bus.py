@@ -346,6 +346,24 @@ async def test_a_record_that_is_too_large_is_refused_before_it_is_sent(bus: Bus)
         assert not await consumer.fetch(max_records=1, timeout_seconds=0.3)
 
 
+async def test_an_outcome_is_told_what_a_send_would_return_or_raise(bus: Bus) -> None:
+    await bus.ensure_topics([LETTERS])
+    loop = asyncio.get_running_loop()
+    sent = [loop.create_future() for _ in range(3)]
+    refused = loop.create_future()
+    async with bus.open_producer() as producer:
+        for number, outcome in enumerate(sent):
+            producer.send_for(Outgoing("letters", b"one key", b"%d" % number, ()), outcome)
+        producer.send_for(Outgoing("letters", None, b"v" * (MAX_RECORD_BYTES + 1), ()), refused)
+        async with asyncio.timeout(SECONDS):
+            assert await asyncio.gather(*sent) == [None, None, None]
+            with pytest.raises(PermanentError) as caught:
+                await refused
+    assert caught.value.code is Code.RECORD_TOO_LARGE
+    async with Member().join(bus) as consumer:
+        assert [record.value for record in await read(consumer, 3)] == [b"0", b"1", b"2"]
+
+
 async def test_lag_counts_what_is_unread(bus: Bus) -> None:
     await bus.ensure_topics([LETTERS])
     await send(bus, b"0", b"1", b"2")

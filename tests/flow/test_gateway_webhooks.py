@@ -22,8 +22,9 @@ from schemas.ids import derived_id
 from schemas.topics import WEBHOOKS_RECEIVED
 from schemas.webhook_source import ARTIFACTS, LLAMAPARSE, Credential
 from streams.blobs.base import webhook_key
-from streams.bus.base import Bus, Outgoing
+from streams.bus.base import Bus, Outcome, Outgoing
 from streams.bus.kafka import KafkaBus
+from tests.fakes import tell
 from tests.gateway_bodies import refused
 from tests.topics import read_topic
 from tests.webhook_desk import (
@@ -137,6 +138,25 @@ class TestTaken:
         for status in ("202", "401"):
             labels = {"method": "POST", "route": HOOK, "status": status}
             assert desk.gateway.metric("parsewire_http_requests_total", **labels) == 1
+        assert desk.gateway.metric("parsewire_http_requests_in_progress") == 0
+
+    async def test_many_that_come_at_once_are_answered_each_for_itself(
+        self, desk: WebhookDesk
+    ) -> None:
+        bodies = [b'{"event_id":"e%d","data":{"job_id":"j%d"}}' % (n, n) for n in range(90)]
+        requests = []
+        for number, body in enumerate(bodies):
+            proof = signature(body, "another" if number % 3 == 1 else SECRET)["LC-Signature"]
+            kind = "text/plain" if number % 3 == 2 else "application/json"
+            head = (
+                f"POST {HOOK} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {kind}\r\n"
+                f"LC-Signature: {proof}\r\nContent-Length: {len(body)}\r\n\r\n"
+            )
+            requests.append(head.encode() + body)
+        statuses = await asyncio.gather(*map(desk.status_of, requests))
+        assert statuses == [202, 401, 415] * 30
+        assert {record.value for record in desk.records()} == set(bodies[::3])
+        assert len(desk.records()) == 30
         assert desk.gateway.metric("parsewire_http_requests_in_progress") == 0
 
     async def test_an_empty_body(self, desk: WebhookDesk) -> None:
@@ -362,6 +382,9 @@ class HeldProducer:
         self.acknowledge = asyncio.Event()
         self.sent: list[Outgoing] = []
         self._most_bytes = most_bytes
+
+    def send_for(self, record: Outgoing, outcome: Outcome) -> None:
+        tell(self.send(record), outcome)
 
     async def send(self, record: Outgoing) -> None:
         if len(record.value) > self._most_bytes:

@@ -94,8 +94,8 @@ async def test_what_gathers_while_a_batch_is_under_way_is_the_next_one() -> None
     client, budget = StuckClient(), ByteBudget(10**6)
     producer = KafkaProducer(client, topic_prefix="p.", send_timeout_seconds=60, budget=budget)
 
-    def begin(value: bytes) -> asyncio.Future[None]:
-        return asyncio.ensure_future(producer.send(Outgoing("letters", b"k", value, ())))
+    def begin(value: bytes) -> asyncio.Task[None]:
+        return asyncio.create_task(producer.send(Outgoing("letters", b"k", value, ())))
 
     async def next_batch() -> tuple[list[bytes], asyncio.Future[None]]:
         async with asyncio.timeout(5):
@@ -128,15 +128,16 @@ async def test_what_gathers_while_a_batch_is_under_way_is_the_next_one() -> None
 async def test_what_is_cancelled_or_no_record_is_not_sent_and_frees_its_bytes() -> None:
     client, budget = StuckClient(), ByteBudget(10**6)
     producer = KafkaProducer(client, topic_prefix="p.", send_timeout_seconds=60, budget=budget)
-    first = asyncio.ensure_future(producer.send(Outgoing("letters", b"k", b"1", ())))
+    first = asyncio.create_task(producer.send(Outgoing("letters", b"k", b"1", ())))
     async with asyncio.timeout(5):
         await client.under_way.wait()
-    gone = asyncio.ensure_future(producer.send(Outgoing("letters", b"k", b"2", ())))
+    gone = asyncio.create_task(producer.send(Outgoing("letters", b"k", b"2", ())))
     await asyncio.sleep(0)
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
         await gone
-    broken = producer.send(Outgoing("letters", b"k", b"no record", ()))
+    broken = asyncio.create_task(producer.send(Outgoing("letters", b"k", b"no record", ())))
+    await asyncio.sleep(0)
     client.batches[0][1].set_result(None)
     await first
     with pytest.raises(TypeError, match="no record"):
@@ -150,7 +151,7 @@ async def test_a_producer_that_ends_answers_everyone() -> None:
     client, budget = StuckClient(), ByteBudget(10**6)
     producer = KafkaProducer(client, topic_prefix="p.", send_timeout_seconds=0.05, budget=budget)
     sending = [
-        asyncio.ensure_future(producer.send(Outgoing("letters", b"k", value, ())))
+        asyncio.create_task(producer.send(Outgoing("letters", b"k", value, ())))
         for value in (b"1", b"2", b"3")
     ]
     await asyncio.sleep(0)
