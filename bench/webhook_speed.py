@@ -15,8 +15,8 @@ from services.embedded_broker import free_port
 from services.webhook_secret import deployment_secret
 
 _CONNECTIONS = 256
-_TURNS = 5
-_TURN_SECONDS = 1.0
+_TURNS = 3
+_TURN_SECONDS = 2.0
 """A shared core changes its speed by half from one second to the next: each repetition lets both
 servers run in short turns, so that both see the same of it."""
 _HALF_SECONDS = 4.0

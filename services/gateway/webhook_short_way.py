@@ -13,6 +13,9 @@ from services.gateway.webhook_door import Door
 from services.gateway.webhook_publisher import OFF_LOOP_BYTES, Arrival
 from streams.tracing import child_of, trace_id
 
+_Entering = tuple[web.Request, asyncio.Future[web.StreamResponse], float]
+"""A request, its answer to come, and when it came, by time.perf_counter."""
+
 
 class _Waiting(Arrival):
     """An arrival with the request that waits for its answer."""
@@ -20,12 +23,17 @@ class _Waiting(Arrival):
     __slots__ = ("_way", "answer", "request", "started")
 
     def __init__(
-        self, request: web.Request, answer: asyncio.Future[web.StreamResponse], way: "ShortWay"
+        self,
+        request: web.Request,
+        answer: asyncio.Future[web.StreamResponse],
+        started: float,
+        way: "ShortWay",
     ) -> None:
-        self.started = time.perf_counter()
-        super().__init__(request.raw_headers, b"", "")
+        trace = child_of(request.headers.get("traceparent"))
+        super().__init__(request.raw_headers, b"", trace)
         self.request = request
         self.answer = answer
+        self.started = started
         self._way = way
 
     def done(self) -> bool:
@@ -52,7 +60,7 @@ class ShortWay:
         self._most_bytes = min(OFF_LOOP_BYTES, door.most_bytes)
         # To ask for the running loop is a call of the system, each time (Python 3.11).
         self._loop = asyncio.get_running_loop()
-        self._entering: list[_Waiting] = []
+        self._entering: list[_Entering] = []
 
     def serve(self, request: web.Request) -> Awaitable[web.StreamResponse]:
         """Give the answer to come."""
@@ -61,9 +69,9 @@ class ShortWay:
             return self._usual(request)
         if not self._entering:
             self._loop.call_soon(self._enter_all)
-        arrival = _Waiting(request, self._loop.create_future(), self)
-        self._entering.append(arrival)
-        return arrival.answer
+        answer: asyncio.Future[web.StreamResponse] = self._loop.create_future()
+        self._entering.append((request, answer, time.perf_counter()))
+        return answer
 
     def leave(self, arrival: _Waiting, error: BaseException | None) -> None:
         """Answer one that was let in."""
@@ -72,16 +80,15 @@ class ShortWay:
 
     def _enter_all(self) -> None:
         entering, self._entering = self._entering, []
-        self._door.publisher.publish([arrival for arrival in entering if self._enters(arrival)])
+        arrivals = [_Waiting(*request, self) for request in entering]
+        self._door.publisher.publish([arrival for arrival in arrivals if self._enters(arrival)])
 
     def _enters(self, arrival: _Waiting) -> bool:
         """Let it in, or answer why not."""
-        request = arrival.request
-        arrival.traceparent = child_of(request.headers.get("traceparent"))
         self._observer.begin()
         try:
-            self._door.check(request)
-            arrival.content = request.content.read_nowait()
+            self._door.check(arrival.request)
+            arrival.content = arrival.request.content.read_nowait()
             self._door.room.enter()
         except Exception as error:  # noqa: BLE001  # answered as the usual way does
             self._answer(arrival, error)
