@@ -16,7 +16,6 @@ JSON_TYPES = ("application/json",)
 EVENT_ID_HEADER = "X-Webhook-Event-ID"
 
 _LONGEST_ID = 200
-_MOST_LAYERS = 2
 _ALWAYS_KEPT = frozenset({"content-type", "user-agent"})
 _MOST_NAMES = 1024
 _MOST_HEADER_BYTES = 40_960
@@ -170,15 +169,11 @@ BUILT_IN = {source.name: source for source in (LLAMAPARSE, ARTIFACTS)}
 
 def read_json(body: bytes) -> Any:
     """Read a body that is JSON, or a JSON string that holds JSON; None for any other."""
-    content: Any = body
     try:
-        for _ in range(_MOST_LAYERS):
-            # A union would be made anew for each body.
-            if isinstance(content, (bytes, str)):
-                content = orjson.loads(content)
+        content = orjson.loads(body)
+        return orjson.loads(content) if isinstance(content, str) else content
     except orjson.JSONDecodeError:
         return None
-    return content
 
 
 def _first(content: Any, paths: _Paths) -> str:
