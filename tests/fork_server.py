@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -82,13 +83,15 @@ def _report_ends(reports: dict[int, socket.socket]) -> None:
 
 
 def _threads() -> int:
-    return sum(1 for _ in Path("/proc/self/task").iterdir())
+    tasks = Path("/proc/self/task")
+    return sum(1 for _ in tasks.iterdir()) if tasks.exists() else threading.active_count()
 
 
 def _become(server: int, report: int, output: int, errors: int) -> str:
     """Take on what the order says, and give the module to run."""
     os.setsid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server:
         sys.exit("the server is gone")
     for file, number in ((output, 1), (errors, 2)):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from tests.processes import Ended, FleetProcess, environment_of, run_verb
 
@@ -35,6 +36,7 @@ async def forked(module: str, *arguments: str, folder: Path) -> Ended:
     )
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows a process its open files")
 async def test_a_fork_is_what_the_command_makes(tmp_path: Path) -> None:
     real = await commanded(PORTRAIT, "3", "a b", folder=tmp_path)
     forks = [await forked(PORTRAIT, "3", "a b", folder=tmp_path) for _ in range(2)]
