@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from schemas.errors import Code
 from services.gateway.address_limit import network_of
 from services.gateway.body import CHUNK_BYTES, Body
 from services.gateway.parts import Limits
-from services.gateway.problems import RefusedError
+from services.gateway.problems import DisconnectedError, RefusedError
 
 _SMALL_BYTES = 1 << 16
 """What a body may have beside the shared room: the webhooks of honest vendors are small."""
@@ -104,12 +104,19 @@ def check_coding(request: web.Request) -> None:
         )
 
 
+def read_whole(stream: StreamReader) -> bytes:
+    """Read a body that has come whole; raise DisconnectedError where its sender has gone since."""
+    if (error := stream.exception()) is not None:
+        raise DisconnectedError from error
+    return stream.read_nowait()
+
+
 async def read_raw(request: web.Request, limits: Limits, place: Place, most_bytes: int) -> bytes:
     """Read the body as it is on the wire; raise RefusedError 413, 408, 400, 429 or 503."""
     stream = request.content
     if stream.is_eof():
         # A small body has come with its head: nothing is waited for, nothing is timed.
-        content = stream.read_nowait()
+        content = read_whole(stream)
         if len(content) > most_bytes:
             raise _too_large(most_bytes)
         return content

@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from services.gateway.middleware import Observer
+from services.gateway.webhook_body import read_whole
 from services.gateway.webhook_door import Door
 from services.gateway.webhook_publisher import OFF_LOOP_BYTES, Arrival
 from streams.tracing import child_of, trace_id
@@ -88,7 +89,7 @@ class ShortWay:
         self._observer.begin()
         try:
             self._door.check(arrival.request)
-            arrival.content = arrival.request.content.read_nowait()
+            arrival.content = read_whole(arrival.request.content)
             self._door.room.enter()
         except Exception as error:  # noqa: BLE001  # answered as the usual way does
             self._answer(arrival, error)

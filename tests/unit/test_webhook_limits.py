@@ -1,11 +1,15 @@
 """The limits of webhooks: requests per address, bodies and bytes at once."""
 
+import asyncio
+
 import pytest
+from aiohttp import StreamReader
+from aiohttp.base_protocol import BaseProtocol
 
 from schemas.errors import Code
 from services.gateway.address_limit import AddressLimit
-from services.gateway.problems import RefusedError
-from services.gateway.webhook_body import Place, Room
+from services.gateway.problems import DisconnectedError, RefusedError
+from services.gateway.webhook_body import Place, Room, read_whole
 
 
 class Clock:
@@ -99,3 +103,13 @@ def refuses(place: Place, size: int) -> bool:
     except RefusedError as error:
         return error.code is Code.OVERLOADED
     return False
+
+
+async def test_a_sender_that_is_gone_before_its_turn_is_no_defect() -> None:
+    loop = asyncio.get_running_loop()
+    stream = StreamReader(BaseProtocol(loop), 1 << 16, loop=loop)
+    stream.feed_data(b"{}")
+    stream.feed_eof()
+    stream.set_exception(ConnectionResetError())
+    with pytest.raises(DisconnectedError):
+        read_whole(stream)
