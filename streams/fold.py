@@ -32,10 +32,14 @@ _NOT_THE_RECORDS_FAULT = (TransientError, PositionLostError, ProcessorStoppedErr
 
 
 class _Part:
-    """The records of one transaction, and their events once they are decoded."""
+    """The records of one transaction, and their events once they are decoded.
 
-    def __init__(self, batch: Batch) -> None:
+    They were chosen by the positions of one reading of them, and count for no other.
+    """
+
+    def __init__(self, batch: Batch, reading: int) -> None:
         self.batch = batch
+        self.reading = reading
         self.records = sum(map(len, batch.values()))
         self.events: list[Event] = []
         self.undecodable: list[tuple[Record, str]] = []
@@ -102,11 +106,9 @@ class FoldGround:
 
     async def handle(self, batch: Batch) -> None:
         """Apply the batch; what fails is applied record by record, and what fails alone buried."""
-        readings = self._readings
-        parts = [_Part(part) for part in _parts(self._fresh(batch), self._size)]
+        reading = self._readings
+        parts = [_Part(part, reading) for part in _parts(self._fresh(batch), self._size)]
         for part, following in zip_longest(parts, parts[1:]):
-            if self._readings != readings:
-                raise PositionLostError("positions were read again: what is left is fetched anew")
             await self._handle(part, following)
 
     def _fresh(self, batch: Batch) -> Batch:
@@ -127,10 +129,10 @@ class FoldGround:
             raise
         except Exception as error:  # noqa: BLE001 - found and buried record by record
             log.warning("batch_failed", processor=self.name, error=repr(error))
-            await self._apply_one_by_one(part.batch)
+            await self._apply_one_by_one(part)
 
     async def _apply(self, part: _Part, following: _Part | None = None) -> None:
-        expected = self._expected(part.batch)
+        expected = self._expected(part)
         part.decode()
         if len(part.undecodable) > 1:
             # One by one, so that the limit holds within a batch too.
@@ -157,27 +159,27 @@ class FoldGround:
         self._limit.note(dead=True, records=len(part.undecodable))
         self._recorder.add(PROCESSED, len(part.events), processor=self.name, outcome="applied")
 
-    async def _apply_one_by_one(self, batch: Batch) -> None:
-        for partition, records in batch.items():
+    async def _apply_one_by_one(self, part: _Part) -> None:
+        for partition, records in part.batch.items():
             for record in records:
-                single = {partition: [record]}
+                single = _Part({partition: [record]}, part.reading)
                 try:
-                    await self._apply(_Part(single))
+                    await self._apply(single)
                 except _NOT_THE_RECORDS_FAULT:
                     raise
                 except Exception as error:  # noqa: BLE001 - kept as a dead letter with its reason
                     await self._bury(single, record, repr(error))
 
-    async def _bury(self, single: Batch, record: Record, reason: str) -> None:
+    async def _bury(self, single: _Part, record: Record, reason: str) -> None:
         await self._limit.stop_at_limit()
         expected = self._expected(single)
 
         async def unit(tx: Transaction) -> None:
-            await self._advance(tx, single, expected)
+            await self._advance(tx, single.batch, expected)
             await self._keep(tx, record, reason)
 
         await self._tables.write(unit)
-        self._moved(single)
+        self._moved(single.batch)
         self._limit.note(dead=True)
 
     async def _keep(self, tx: Transaction, record: Record, reason: str) -> None:
@@ -188,10 +190,12 @@ class FoldGround:
         ]
         await tx.run("outbox.remove_seen", ids=orjson.dumps(ids).decode())
 
-    def _expected(self, batch: Batch) -> dict[Partition, int | None]:
+    def _expected(self, part: _Part) -> dict[Partition, int | None]:
         """Take the positions as they are now: a rebalance may replace them while a write waits."""
+        if self._readings != part.reading:
+            raise PositionLostError("positions were read again: what is left is fetched anew")
         try:
-            return {partition: self._known[partition] for partition in batch}
+            return {partition: self._known[partition] for partition in part.batch}
         except KeyError as error:
             raise PositionLostError(f"{error.args[0]} is another worker's by now") from None
 

@@ -96,7 +96,8 @@ class Publisher:
         self._blobs = blobs
         self._clock = clock
         self._event_source = event_source
-        self._keeping: set[asyncio.Task[None]] = set()
+        self.keeping: set[asyncio.Task[None]] = set()
+        """What is being put into blobs."""
 
     def publish(self, arrivals: Sequence[Arrival]) -> None:
         """Judge them, and send the records of those that are signed."""
@@ -156,11 +157,14 @@ class Publisher:
         """Put its content into a blob, and send a record that says which."""
 
         def end(keeping: asyncio.Task[None]) -> None:
-            self._keeping.discard(keeping)
-            arrival.end(asyncio.CancelledError() if keeping.cancelled() else keeping.exception())
+            self.keeping.discard(keeping)
+            error = asyncio.CancelledError() if keeping.cancelled() else keeping.exception()
+            # The deadline of its first record may have ended it meanwhile.
+            if not arrival.done():
+                arrival.end(error)
 
         task = asyncio.create_task(self._send_with_blob(arrival))
-        self._keeping.add(task)
+        self.keeping.add(task)
         task.add_done_callback(end)
 
     async def _send_with_blob(self, arrival: Arrival) -> None:

@@ -81,8 +81,17 @@ class ShortWay:
 
     def _enter_all(self) -> None:
         entering, self._entering = self._entering, []
-        arrivals = [_Waiting(*request, self) for request in entering]
-        self._door.publisher.publish([arrival for arrival in arrivals if self._enters(arrival)])
+        arrivals = []
+        for request, answer, started in entering:
+            try:
+                arrival = _Waiting(request, answer, started, self)
+            except Exception as error:  # noqa: BLE001  # aiohttp answers it
+                if not answer.done():
+                    answer.set_exception(error)
+                continue
+            if self._enters(arrival):
+                arrivals.append(arrival)
+        self._door.publisher.publish(arrivals)
 
     def _enters(self, arrival: _Waiting) -> bool:
         """Let it in, or answer why not."""

@@ -14,6 +14,9 @@ from streams.bus.base import Outcome, Outgoing
 Held = dict[Outcome, tuple[Outgoing, int]]
 """Records with their sizes in bytes, by who is told what becomes of them."""
 
+_MOST_DONE = 256
+"""How many that are done may be held behind one that is not."""
+
 _SEED, _FACTOR, _WORD = 0x9747B28C, 0x5BD1E995, 0xFFFFFFFF
 
 
@@ -133,6 +136,7 @@ class Deadlines:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._watched: deque[tuple[float, Outcome, Lane]] = deque()
+        self._most = _MOST_DONE
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, lane: Lane, outcome: Outcome, loop_time: float) -> None:
@@ -141,9 +145,22 @@ class Deadlines:
         while watched and watched[0][1].done():
             _, done, its_lane = watched.popleft()
             its_lane.forget(done)
-        watched.append((loop_time, outcome, lane))
+        if len(watched) >= self._most:
+            self._forget_done()
+        self._watched.append((loop_time, outcome, lane))
         if self._timer is None:
             self._timer = self._loop.call_at(loop_time, self._expire)
+
+    def _forget_done(self) -> None:
+        """Hold what waits still, and nothing else: one that is stuck may be before thousands."""
+        left: deque[tuple[float, Outcome, Lane]] = deque()
+        for watched in self._watched:
+            if watched[1].done():
+                watched[2].forget(watched[1])
+            else:
+                left.append(watched)
+        self._watched = left
+        self._most = max(_MOST_DONE, 2 * len(left))
 
     def _expire(self) -> None:
         self._timer = None
@@ -165,7 +182,7 @@ def _joins(batch: Any, record: Outgoing, outcome: Outcome) -> bool:
     headers = list(record.headers)
     try:
         added = batch.append(timestamp=None, key=record.key, value=record.value, headers=headers)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001  # its sender is told
         outcome.set_exception(error)
         return True
     return added is not None

@@ -135,7 +135,6 @@ class KafkaProducer:
                 for task in stuck:
                     task.cancel()
                 await asyncio.wait(stuck)
-                return
 
     def _running(self) -> set[asyncio.Task[None]]:
         lanes = chain.from_iterable(self._lanes.values())

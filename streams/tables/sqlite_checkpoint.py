@@ -27,7 +27,8 @@ class Checkpoints:
 
     def committed(self, rows_changed: int) -> None:
         """Take note of how many rows the writer has changed since it was opened."""
-        if rows_changed - self._copied_at >= _ROWS:
+        # SQLite counts in 32 bits, and begins again below zero.
+        if (rows_changed - self._copied_at) % (1 << 32) >= _ROWS:
             self._copied_at = rows_changed
             self._due.set()
 

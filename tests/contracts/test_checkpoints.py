@@ -90,3 +90,11 @@ async def test_a_checkpoint_that_fails_leaves_the_next_to_be_made(tmp_path: Path
         log.checkpoints.committed(16_000)
         await log.tried()
         assert log.rows_in_file() == 50
+
+
+async def test_a_count_that_begins_again_below_zero_is_no_end_of_it(tmp_path: Path) -> None:
+    """SQLite counts its changes in 32 bits."""
+    async with watched(tmp_path) as log:
+        for rows in (2**31 - 10, -(2**31) + 9_000):
+            log.checkpoints.committed(rows)
+            await log.tried()

@@ -1,6 +1,7 @@
 """A fold's batch in parts: a transaction each, in order, and none after a rebalance."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,18 +42,19 @@ class Noting:
 
 
 class Rebalanced:
-    """Tables of a worker whose positions are read again once its first transaction is over."""
+    """Tables of a worker to whom something happens once its first transaction is over."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self.ground: FoldGround | None = None
+        self.then: Callable[[], Awaitable[object]] | None = None
 
     async def write(self, unit: Unit[T]) -> T:
-        result = await self._desk.tables.write(unit)
-        ground, self.ground = self.ground, None
-        if ground is not None:
-            await ground.positions(BOTH)
-        return result
+        try:
+            return await self._desk.tables.write(unit)
+        finally:
+            then, self.then = self.then, None
+            if then is not None:
+                await then()
 
     async def read(self, unit: Unit[T]) -> T:
         return await self._desk.tables.read(unit)
@@ -117,10 +119,28 @@ async def test_what_is_left_of_a_batch_is_fetched_anew_after_a_rebalance(desk: D
     fold, tables = Noting(), Rebalanced(desk)
     ground = ground_of(desk, fold, tables)
     await ground.positions(BOTH)
-    tables.ground = ground
+    tables.then = partial(ground.positions, BOTH)
     with pytest.raises(PositionLostError):
         await ground.handle(whole())
     assert [len(ids) for ids in fold.given] == [256]
     assert await ground.positions(BOTH) == {P0: 256, P1: None}
     await ground.handle({P0: records_of(P0, FIRST)[256:], P1: records_of(P1, SECOND)})
     assert [one for ids in fold.given for one in ids] == FIRST + SECOND
+
+
+async def test_what_fails_is_not_applied_by_the_record_after_a_rebalance(desk: Desk) -> None:
+    """Another worker had the partition meanwhile and went on: its position stays."""
+    fold, other_fold, tables = Noting("a1"), Noting("a1"), Rebalanced(desk)
+    ground, other = ground_of(desk, fold, tables), ground_of(desk, other_fold)
+    await ground.positions(BOTH)
+
+    async def had_meanwhile() -> None:
+        await other.positions(BOTH)
+        await other.handle({P0: records_of(P0, FIRST[:20])})
+        await ground.positions(BOTH)
+
+    tables.then = had_meanwhile
+    with pytest.raises(PositionLostError):
+        await ground.handle({P0: records_of(P0, FIRST[:10])})
+    assert fold.given == []
+    assert await ground.positions(BOTH) == {P0: 20, P1: None}

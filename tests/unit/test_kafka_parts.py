@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,7 @@ from streams.bus.kafka import KafkaBus
 from streams.bus.kafka_calls import stop_client, thin_client_logs
 from streams.bus.kafka_consumer import KafkaConsumer
 from streams.bus.kafka_lag import ReadingAges
-from streams.bus.kafka_lanes import murmur2
+from streams.bus.kafka_lanes import Deadlines, Lane, murmur2
 from streams.bus.kafka_producer import ByteBudget, KafkaProducer
 
 HERE = Partition("letters", 0)
@@ -40,6 +41,8 @@ class Batch:
         assert headers == []
         if value == b"no record":
             raise TypeError("no record")
+        if value == b"no memory":
+            raise MemoryError("no memory")
         if len(self.values) == 2:
             return None
         self.values.append(value)
@@ -145,6 +148,52 @@ async def test_what_is_cancelled_or_no_record_is_not_sent_and_frees_its_bytes() 
     await producer.finish()
     assert [values for values, _ in client.batches] == [[b"1"]], "and no empty batch"
     assert budget.free_bytes == 10**6
+
+
+async def test_whatever_keeps_a_record_from_its_batch_keeps_no_other() -> None:
+    client, budget = StuckClient(), ByteBudget(10**6)
+    producer = KafkaProducer(client, topic_prefix="p.", send_timeout_seconds=60, budget=budget)
+    values = (b"1", b"no memory", b"2")
+    sends = [producer.send(Outgoing("letters", b"k", value, ())) for value in values]
+    sending = [asyncio.create_task(send) for send in sends]
+    async with asyncio.timeout(5):
+        await client.under_way.wait()
+    [(together, answer)] = client.batches
+    assert together == [b"1", b"2"]
+    answer.set_result(None)
+    outcomes = await asyncio.gather(*sending, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [type(None), MemoryError, type(None)]
+    assert budget.free_bytes == 10**6
+
+
+class Waiting:
+    """An outcome that is watched."""
+
+    def __init__(self, *, ended: bool) -> None:
+        self._ended = ended
+
+    def done(self) -> bool:
+        return self._ended
+
+    def set_result(self, _result: None, /) -> None:
+        raise AssertionError("nobody asked")
+
+    def set_exception(self, _error: BaseException, /) -> None:
+        self._ended = True
+
+
+async def test_one_that_is_stuck_does_not_hold_the_thousands_that_came_after_it() -> None:
+    deadlines = Deadlines(asyncio.get_running_loop())
+    lane = Lane(StuckClient(), "p.letters", 0, lambda _size: None, lambda error: error)
+    stuck = [Waiting(ended=False) for _ in range(300)]
+    seen: weakref.WeakSet[Waiting] = weakref.WeakSet()
+    for number in range(10_000):
+        outcome = stuck[number] if number < len(stuck) else Waiting(ended=True)
+        seen.add(outcome)
+        deadlines.watch(lane, outcome, asyncio.get_running_loop().time() + 60)
+    del outcome
+    assert len(seen) <= 2 * len(stuck)
+    assert seen >= set(stuck)
 
 
 async def test_a_producer_that_ends_answers_everyone() -> None:

@@ -141,3 +141,25 @@ async def test_what_no_record_can_hold_is_kept_as_a_blob(
     assert isinstance(body, WebhookReceived)
     assert isinstance(body.blob, BlobRef)
     assert await DiskBlobs(tmp_path).read(body.blob) == ENVELOPE
+
+
+async def test_one_whose_deadline_comes_before_its_blob_ends_once(
+    tmp_path: Path, now: Callable[[], float]
+) -> None:
+    def judge(record: Outgoing) -> BaseException | None:
+        if record.value:
+            return PermanentError(Code.RECORD_TOO_LARGE, "the broker says no")
+        # As the deadline of the first record does, while the second is on its way.
+        arrival.set_exception(late)
+        return None
+
+    arrival, late = Told(ENVELOPE), TransientError(Code.BUS_UNAVAILABLE, "too late")
+    broker = Broker(judge)
+    publisher = publisher_to(broker, tmp_path, now)
+    publisher.publish([arrival])
+    async with asyncio.timeout(10):
+        await arrival.ended.wait()
+        while publisher.keeping:
+            await asyncio.wait(publisher.keeping)
+    assert arrival.ends == [late]
+    assert len(broker.records) == 1
