@@ -50,8 +50,8 @@ lint: dev ## check form and style; writes nothing
 types: dev ## check types
 	$(BIN)/mypy
 
-unit: dev ## the quick tests: no broker, no process, no hundreds of made-up examples
-	$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/test_house.py
+unit: dev ## the tests that need no broker and no process
+	$(BIN)/pytest -n 2 --dist loadfile tests/unit
 
 test: dev ## every test that this machine can run
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder

@@ -35,7 +35,7 @@ from streams.parse import Parse
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / ASYNCAPI).read_text(encoding="utf-8")
-DOCUMENT = yaml.safe_load(TEXT)
+DOCUMENT = asyncapi()
 MESSAGES: dict[str, dict[str, Any]] = DOCUMENT["components"]["messages"]
 EXAMPLES = [
     pytest.param(name, example, id=name)
@@ -86,7 +86,7 @@ def test_every_file_is_up_to_date() -> None:
 
 
 def test_the_yaml_says_what_was_meant() -> None:
-    assert asyncapi() == DOCUMENT
+    assert yaml.safe_load(TEXT) == DOCUMENT
     assert DOCUMENT["asyncapi"] == "3.0.0"
 
 

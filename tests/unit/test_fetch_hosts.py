@@ -35,9 +35,8 @@ def test_a_listed_address_has_one_spelling(url: str, reached: str | None) -> Non
     assert HOSTS.check(url).url == (reached or url)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
+def test_what_is_not_on_the_list_is_refused() -> None:
+    urls = [
         "",
         "http://docs.example.com/a",
         "ftp://docs.example.com/a",
@@ -60,15 +59,12 @@ def test_a_listed_address_has_one_spelling(url: str, reached: str | None) -> Non
         f"https://{'a' * 64}.example.org/a",
         f"https://{'a.' * 130}example.org/a",
         f"https://docs.example.com/{'a' * 9000}",
-    ],
-)
-def test_what_is_not_on_the_list_is_refused(url: str) -> None:
-    refuse(url)
+    ]
+    assert [url for url in urls if not refuses(url)] == []
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
+def test_a_user_or_a_host_in_disguise_is_refused() -> None:
+    urls = [
         "https://user:pass@docs.example.com/a",
         "https://user@docs.example.com/a",
         "https://@docs.example.com/a",
@@ -79,15 +75,12 @@ def test_what_is_not_on_the_list_is_refused(url: str) -> None:
         "https://docs.example.com%40evil.test/a",
         "https://docs.example.com%00.evil.test/a",
         "https://docs%2eexample.com/a",
-    ],
-)
-def test_a_user_or_a_host_in_disguise_is_refused(url: str) -> None:
-    refuse(url)
+    ]
+    assert [url for url in urls if not refuses(url)] == []
 
 
-@pytest.mark.parametrize(
-    "port",
-    [
+def test_no_other_port_is_reached() -> None:
+    ports = [
         "80",
         "8443",
         "0",
@@ -99,20 +92,17 @@ def test_a_user_or_a_host_in_disguise_is_refused(url: str) -> None:
         "443:443",
         "\uff14\uff14\uff13",
         "",
-    ],
-)
-def test_no_other_port_is_reached(port: str) -> None:
-    refuse(f"https://docs.example.com:{port}/a")
+    ]
+    assert [port for port in ports if not refuses(f"https://docs.example.com:{port}/a")] == []
 
 
-@pytest.mark.parametrize("url", ["https://files.example.net/a", "https://files.example.net:443/a"])
-def test_a_host_listed_with_a_port_has_that_one_alone(url: str) -> None:
-    refuse(url)
+def test_a_host_listed_with_a_port_has_that_one_alone() -> None:
+    urls = ["https://files.example.net/a", "https://files.example.net:443/a"]
+    assert [url for url in urls if not refuses(url)] == []
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
+def test_an_ip_address_in_any_spelling_is_refused() -> None:
+    hosts = [
         "127.0.0.1",
         "127.1",
         "0x7f.1",
@@ -133,16 +123,16 @@ def test_a_host_listed_with_a_port_has_that_one_alone(url: str) -> None:
         "::1",
         "①②⑦.⓪.⓪.①",
         "127。0。0。1",
-    ],
-)
-def test_an_ip_address_in_any_spelling_is_refused(host: str) -> None:
-    refuse(f"https://{host}/a")
-    refuse(f"https://{host}:443/a")
+    ]
+    assert [
+        host
+        for host in hosts
+        if not refuses(f"https://{host}/a") or not refuses(f"https://{host}:443/a")
+    ] == []
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
+def test_letters_that_two_readers_take_differently_are_refused() -> None:
+    urls = [
         "https://docs.example.com/ä",
         "https://dócs.example.com/a",
         "https://bücher.example/a",
@@ -156,10 +146,8 @@ def test_an_ip_address_in_any_spelling_is_refused(host: str) -> None:
         "https://docs.example.com/a\n",
         "https://docs.example.com/a\x00",
         "https://docs.example.com/a\x7f",
-    ],
-)
-def test_letters_that_two_readers_take_differently_are_refused(url: str) -> None:
-    refuse(url)
+    ]
+    assert [url for url in urls if not refuses(url)] == []
 
 
 def test_an_empty_list_allows_nothing() -> None:
@@ -201,7 +189,9 @@ def test_what_is_refused_is_not_repeated() -> None:
     assert "hunter2" not in repr(HOSTS.check("https://docs.example.com/?sig=hunter2"))
 
 
-def refuse(url: str) -> None:
-    with pytest.raises(PermanentError) as caught:
+def refuses(url: str) -> bool:
+    try:
         HOSTS.check(url)
-    assert caught.value.code is Code.URL_NOT_ALLOWED
+    except PermanentError as error:
+        return error.code is Code.URL_NOT_ALLOWED
+    return False

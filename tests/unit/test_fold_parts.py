@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -14,7 +13,7 @@ from streams.dead_letters import DeadLetterLimit
 from streams.fold import FoldGround
 from streams.processor import Batch, PositionLostError
 from streams.tables.base import OnCommit, T, Tables, Transaction, Unit
-from tests.harness import Desk, event_of, open_desk, record_of
+from tests.harness import Desk, event_of, open_memory_desk, record_of
 
 P0, P1 = Partition("jobs.events", 0), Partition("jobs.events", 1)
 BOTH = frozenset({P0, P1})
@@ -64,8 +63,8 @@ class Rebalanced:
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
+async def desk() -> AsyncIterator[Desk]:
+    async with open_memory_desk() as opened:
         yield opened
 
 
