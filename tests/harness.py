@@ -24,7 +24,7 @@ from streams.jobs import from_row
 from streams.metrics import Recorder
 from streams.tables.base import OutboxRow, Row, Tables, Transaction
 from streams.tables.sqlite import open_sqlite
-from tests.fakes import empty_tables, open_memory_tables
+from tests.memory_tables import empty_tables, open_memory_tables
 
 NOW = 1_800_000_000_000
 TIMINGS = Timings(offer_again_ms=30_000, lease_ms=15_000)

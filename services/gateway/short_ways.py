@@ -12,8 +12,8 @@ SHORT_WAYS = web.AppKey("short_ways", Mapping[str, Handler])
 def open_short_ways(runner: web.BaseRunner | None, app: web.Application) -> None:
     """Let the runner's server, set up but without a connection yet, take the short ways.
 
-    What a router, a match and a middleware cost is a sixth of a webhook. A request that is not
-    plainly one of these (another spelling of the path, a query, an `Expect`) goes the usual way.
+    They are spared the router, the match and the middleware. A request that is not plainly one of
+    these (another spelling of the path, a query, an `Expect`) goes the usual way.
     """
     server = runner.server if runner is not None else None
     if server is None:

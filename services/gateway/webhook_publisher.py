@@ -79,7 +79,8 @@ class Publisher:
     """Publishes the webhooks of one source.
 
     Each step is done for all of a batch before the next step. Where hundreds of requests are
-    under way a step costs half as much so: its code and data are in the processor's caches.
+    under way a step costs less so: its code and data are in the processor's caches
+    (docs/decisions/0013).
     """
 
     def __init__(

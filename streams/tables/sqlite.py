@@ -73,7 +73,7 @@ class SqliteTables:
         try:
             result: T = await on_thread(self._reader, self._snapshot, unit)
         except sqlite3.Error as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         return result
 
     def on_commit(self, listener: OnCommit) -> None:
@@ -90,7 +90,7 @@ class SqliteTables:
                 copier = await stack.enter_async_context(open_connection(self._path))
                 await on_thread(writer, self._migrate)
             except sqlite3.Error as error:
-                raise _unavailable(f"{self._path}: {error}") from error
+                raise unavailable(f"{self._path}: {error}") from error
             copying = asyncio.create_task(self._checkpoints.run(copier), name="checkpoints")
             serving = asyncio.create_task(self._serve(writer), name="tables")
             try:
@@ -171,7 +171,7 @@ class SqliteTables:
         try:
             waiter.result = drive(waiter.unit(transaction))
         except Exception as error:  # noqa: BLE001 - the unit's caller is told, the others go on
-            waiter.error = _unavailable(error) if _is_trouble(error) else error
+            waiter.error = unavailable(error) if is_trouble(error) else error
             connection.execute(undo)
         else:
             waiter.announced = transaction.announced
@@ -179,7 +179,7 @@ class SqliteTables:
 
     def _answer(self, group: list[_Waiter], error: BaseException | None) -> None:
         if isinstance(error, sqlite3.Error):
-            error = _unavailable(error)
+            error = unavailable(error)
         for waiter in group:
             failure = error or waiter.error
             self._recorder.add(TABLE_UNITS, outcome="failed" if failure else "committed")
@@ -229,7 +229,7 @@ async def open_sqlite(
         yield tables
 
 
-def _is_trouble(error: BaseException) -> bool:
+def is_trouble(error: BaseException) -> bool:
     """Tell the database's own trouble from a unit's fault; a corrupt page is a bare DatabaseError.
 
     Source: the mapping of result codes in CPython's Modules/_sqlite/util.c.
@@ -238,5 +238,6 @@ def _is_trouble(error: BaseException) -> bool:
     return database or type(error) is sqlite3.DatabaseError
 
 
-def _unavailable(error: object) -> TransientError:
+def unavailable(error: object) -> TransientError:
+    """Say that the database did not do its part."""
     return TransientError(Code.TABLES_UNAVAILABLE, f"SQLite: {error}")
