@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
 from schemas.topics import TOPICS
@@ -21,7 +20,7 @@ from services.defaults import defaults_of
 from services.gateway.app import build_app
 from services.gateway.parts import WebhookRules
 from services.gateway.serve import _parts
-from services.gateway.short_ways import open_short_ways
+from services.gateway.server import open_server
 from services.money_settings import read_money
 from services.process import open_relayed
 from services.roles import _ALWAYS_AT_WORK, _ground
@@ -142,11 +141,8 @@ async def open_cloud_desk(folder: Path, behaviour: Behaviour) -> AsyncIterator[C
         settings = settings_for(folder, cloud, "")
         rules = WebhookRules(load_sources(settings), 1e6, settings.max_webhook_bytes)
         app = build_app(_parts(settings, tables, bus, bus, rules, recorder))
-        server = TestServer(app)
-        await server.start_server()
-        open_short_ways(server.runner, app)
-        stack.push_async_callback(server.close)
-        settings = settings_for(folder, cloud, str(server.make_url("")))
+        addresses = await enter(open_server(app, "127.0.0.1", 0, 10.0))
+        settings = settings_for(folder, cloud, f"http://127.0.0.1:{addresses[0][1]}")
         desk = CloudDesk(cloud, tables, clock, settings)
         current = CurrentSettings(tables, defaults_of(settings), recorder)
         await current.refresh()

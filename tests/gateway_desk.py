@@ -9,7 +9,6 @@ from typing import Any
 
 import aiohttp
 import orjson
-from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
@@ -18,7 +17,7 @@ from schemas.job import Job
 from schemas.result_link import LinkKeys
 from services.gateway.app import build_app
 from services.gateway.parts import Check, Limits, Parts, WebhookRules
-from services.gateway.short_ways import open_short_ways
+from services.gateway.server import open_server
 from services.keys import create_key, find_key
 from services.result_links import ResultLinks
 from streams import results
@@ -56,13 +55,14 @@ class GatewayDesk:
 
     def __init__(
         self,
-        server: TestServer,
+        port: int,
         session: aiohttp.ClientSession,
         tables: SqliteTables,
         folder: Path,
         registry: CollectorRegistry,
     ) -> None:
-        self.server = server
+        self.port = port
+        self.url = URL(f"http://127.0.0.1:{port}")
         self.registry = registry
         self.session = session
         self.tables = tables
@@ -71,11 +71,6 @@ class GatewayDesk:
         self.tokens: dict[str, str] = {}
         self.announced: list[OutboxRow] = []
         tables.on_commit(self.announced.extend)
-
-    @property
-    def port(self) -> int:
-        assert self.server.port is not None
-        return self.server.port
 
     def bearer(self, tenant: str = "acme") -> dict[str, str]:
         return {"Authorization": f"Bearer {self.tokens[tenant]}"}
@@ -87,7 +82,7 @@ class GatewayDesk:
         headers = dict(more.pop("headers", None) or {})
         if tenant is not None:
             headers = self.bearer(tenant) | headers
-        url = self.server.make_url("/").join(URL(path, encoded=True))
+        url = self.url.join(URL(path, encoded=True))
         async with asyncio.timeout(20):
             async with self.session.request(method, url, headers=headers, **more) as response:
                 return Answer(response.status, response.headers, await response.read())
@@ -162,6 +157,7 @@ async def open_gateway(
     checks: Mapping[str, Check] | None = None,
     blobs: Blobs | None = None,
     clock: FakeClock | None = None,
+    drain_seconds: float = 10.0,
     **changes: Any,
 ) -> AsyncIterator[GatewayDesk]:
     """Run a gateway for the tenants acme and globex."""
@@ -185,19 +181,15 @@ async def open_gateway(
             "checks": checks or {},
         }
         app = build_app(Parts(**(values | changes)))
-        server = TestServer(app)
-        await server.start_server()
-        open_short_ways(server.runner, app)
         jar = aiohttp.DummyCookieJar()
-        async with aiohttp.ClientSession(cookie_jar=jar) as session:
-            desk = GatewayDesk(server, session, tables, store, recorder.registry)
+        async with (
+            open_server(app, "127.0.0.1", 0, drain_seconds) as addresses,
+            aiohttp.ClientSession(cookie_jar=jar) as session,
+        ):
+            desk = GatewayDesk(addresses[0][1], session, tables, store, recorder.registry)
             for tenant in ("acme", "globex"):
                 _, desk.tokens[tenant] = await create_key(tables, tenant, "test")
-            try:
-                yield desk
-            finally:
-                await session.close()
-                await server.close()
+            yield desk
 
 
 def limits_of(**changes: Any) -> Limits:

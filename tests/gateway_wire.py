@@ -79,6 +79,10 @@ class Wire:
         body = await asyncio.wait_for(self._reader.readexactly(length), 10)
         return int(head.split(" ", 2)[1]), orjson.loads(body)
 
+    async def rest(self) -> bytes:
+        """Read until the other side closes."""
+        return await asyncio.wait_for(self._reader.read(), 10)
+
     async def close(self) -> None:
         self._writer.close()
         await self._writer.wait_closed()

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from schemas import codec
+from schemas.errors import Code, PermanentError
 from schemas.events import Event, WebhookReceived
 from schemas.signature_scheme import LC_SIGNATURE, STANDARD_WEBHOOKS, X_WEBHOOK_SIGNATURE, Scheme
 from schemas.signatures import sign
 from schemas.topics import WEBHOOKS_RECEIVED
 from schemas.webhook_source import ARTIFACTS, LLAMAPARSE, Credential, Source
 from services.gateway.parts import Limits, WebhookRules
-from streams.bus.base import Producer, Record
-from tests.fakes import MemoryBus
+from streams.bus.base import Outcome, Outgoing, Producer, Record
+from tests.fakes import MemoryBus, tell
 from tests.gateway_desk import Answer, GatewayDesk, open_gateway
 
 HOOK = "/api/v1/webhooks/llamaparse"
@@ -106,6 +107,32 @@ class WebhookDesk:
                 return status
         finally:
             writer.close()
+
+
+class HeldProducer:
+    """A producer whose broker acknowledges when it is told to."""
+
+    def __init__(self, most_bytes: int = 1_000_000) -> None:
+        self._asked: asyncio.Queue[None] = asyncio.Queue()
+        self.acknowledge = asyncio.Event()
+        self.sent: list[Outgoing] = []
+        self._most_bytes = most_bytes
+
+    async def until_asked(self, times: int = 1) -> None:
+        """Return once it was given so many records more."""
+        async with asyncio.timeout(10):
+            for _ in range(times):
+                await self._asked.get()
+
+    def send_for(self, record: Outgoing, outcome: Outcome) -> None:
+        tell(self.send(record), outcome)
+
+    async def send(self, record: Outgoing) -> None:
+        if len(record.value) > self._most_bytes:
+            raise PermanentError(Code.RECORD_TOO_LARGE, "the broker says no")
+        self._asked.put_nowait(None)
+        await self.acknowledge.wait()
+        self.sent.append(record)
 
 
 def signature(

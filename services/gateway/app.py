@@ -15,8 +15,8 @@ from services.gateway.parts import PARTS, Parts
 from services.gateway.result_route import show_result
 from services.gateway.server_log import server_log
 from services.gateway.service_routes import show_services
-from services.gateway.short_ways import SHORT_WAYS
 from services.gateway.uploads import PLACES, Places, upload
+from services.gateway.ways import WAYS, Way
 from services.gateway.webhook_short_way import ShortWay
 from services.gateway.webhooks import Webhooks
 from services.result_links import PATH as RESULTS
@@ -121,12 +121,12 @@ def build_app(parts: Parts) -> web.Application:
             resource.add_route(method, guarded, expect_handler=expect_nothing)
         path = resource.canonical.replace("{suffix}", "[.md|.txt|.json]")
         endpoints[f"{route.method} {path}"] = route.meaning
-    short_ways = {}
+    ways: dict[str, Way] = {}
     for name, door in webhooks.doors.items():
         path = f"{API}/webhooks/{name}"
         app.router.add_post(path, door.receive, expect_handler=expect_nothing)
-        short_ways[path] = ShortWay(door, observer, path).serve
-    app[SHORT_WAYS] = short_ways
+        ways[path] = ShortWay(door, observer, path)
+    app[WAYS] = ways
     unknown = f"{API}/webhooks/{{source}}"
     app.router.add_post(unknown, webhooks.refuse_unknown, expect_handler=expect_nothing)
     endpoints[f"POST {unknown}"] = "Take a vendor's signed webhook."

@@ -41,14 +41,6 @@ class Observer:
 
         return observe
 
-    def around(self, handler: Handler, route: str) -> Handler:
-        """Do for a handler that no application calls what the middleware does for the others."""
-
-        def observed(request: web.Request) -> Awaitable[web.StreamResponse]:
-            return self._observe(request, handler, route)
-
-        return observed
-
     def begin(self) -> None:
         """Count a request that is under way."""
         self._in_progress += 1
@@ -57,29 +49,20 @@ class Observer:
         """Count one less."""
         self._in_progress -= 1
 
-    def note(
-        self,
-        request: web.Request,
-        route: str,
-        response: web.StreamResponse,
-        traceparent: str,
-        started: float,
-    ) -> None:
-        """Count and time a request that has its response; `started` by time.perf_counter."""
-        response.headers["traceparent"] = traceparent
-        method = request.method if request.method in _METHODS else "other"
-        key = (method, route, response.status)
+    def count(self, method: str, route: str, status: int, started: float) -> None:
+        """Count and time a request that has its answer; `started` by time.perf_counter."""
+        key = (method, route, status)
         requests, seconds = self._series.get(key) or self._series_of(*key)
         seconds.observe(time.perf_counter() - started)
         requests.add()
 
-    def answer_to(self, error: Exception, request: web.Request, route: str) -> web.StreamResponse:
+    def answer_to(self, error: Exception, method: str, path: str, route: str) -> web.Response:
         """Answer what a handler raised, expected or not; raise what is an answer by itself."""
         if isinstance(error, (ParsewireError, web.HTTPException, DisconnectedError)):
-            return _answer_to(error, request, route)
+            return _answer_to(error, method, path, route)
         support_id = problems.new_support_id()
         log.error("request_failed", support_id=support_id, route=route, exc_info=error)
-        return _last_unless_read(request, problems.of_defect(support_id))
+        return problems.of_defect(support_id)
 
     async def _observe(
         self, request: web.Request, handler: Handler, route: str
@@ -92,10 +75,16 @@ class Observer:
         try:
             response = await handler(request)
         except Exception as error:  # noqa: BLE001  # judged and logged there
-            response = self.answer_to(error, request, route)
+            response = self.answer_to(error, request.method, request.path, route)
+            if not request.content.is_eof():
+                # The rest of the body is read and dropped for a moment, so that the sender sees
+                # the answer and no reset; a connection with half a body on it serves nobody else.
+                response.force_close()
         finally:
             self.end()
-        self.note(request, route, response, traceparent, started)
+        response.headers["traceparent"] = traceparent
+        method = request.method if request.method in _METHODS else "other"
+        self.count(method, route, response.status, started)
         return response
 
     def _series_of(self, method: str, route: str, status: int) -> tuple[Series, Series]:
@@ -110,8 +99,11 @@ class Observer:
 
 
 def _answer_to(
-    error: ParsewireError | web.HTTPException | DisconnectedError, request: web.Request, route: str
-) -> web.StreamResponse:
+    error: ParsewireError | web.HTTPException | DisconnectedError,
+    method: str,
+    path: str,
+    route: str,
+) -> web.Response:
     """Make the answer to what a handler raised; raise it again where it is one by itself."""
     support_id = problems.new_support_id()
     match error:
@@ -124,7 +116,7 @@ def _answer_to(
         case web.HTTPException():
             if error.status < 400:
                 raise error
-            response = problems.of_http(error, request.path, support_id)
+            response = problems.of_http(error, path, support_id)
             code, reason = "http", error.reason
     write = log.error if response.status >= 500 else log.info
     write(
@@ -133,18 +125,9 @@ def _answer_to(
         code=code,
         reason=reason,
         support_id=support_id,
-        method=request.method,
+        method=method,
         route=route,
     )
-    return _last_unless_read(request, response)
-
-
-def _last_unless_read(request: web.Request, response: web.Response) -> web.Response:
-    """Let a refusal before the body's end be the last answer on its connection."""
-    if not request.content.is_eof():
-        # The rest of the body is read and dropped for a moment, so that the sender sees the
-        # answer and no reset; a connection with half a body on it serves nobody else.
-        response.force_close()
     return response
 
 

@@ -1,12 +1,9 @@
 """The gateway's process: its parts opened, its port served, until it is told to stop."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 
 import structlog
-from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from schemas.periods import read_zone
@@ -17,7 +14,7 @@ from services.config import Settings
 from services.defaults import defaults_of
 from services.gateway.app import build_app
 from services.gateway.parts import Limits, Parts, WebhookRules
-from services.gateway.short_ways import open_short_ways
+from services.gateway.server import open_server
 from services.keys import find_key
 from services.process import (
     EXIT_START_ANEW,
@@ -35,8 +32,6 @@ from streams.tables.base import Tables, Transaction
 from streams.watchdog import ClusterReplacedError, watch_cluster, watch_loop
 
 log = structlog.get_logger(__name__)
-
-_BACKLOG = 1024
 
 
 async def run_gateway(settings: Settings) -> int:
@@ -59,7 +54,9 @@ async def run_gateway(settings: Settings) -> int:
             return 0
         async with open_relayed(tables, bus, recorder) as producer:
             parts = _parts(settings, tables, bus, producer, webhooks, recorder)
-            async with _served(settings, build_app(parts)):
+            app, host, port = build_app(parts), settings.gateway_host, settings.gateway_port
+            async with open_server(app, host, port, settings.drain_seconds) as addresses:
+                log.info("gateway_started", addresses=addresses)
                 collect_seldom()
                 return await _wait(bus, cluster_id, recorder, stopping)
 
@@ -124,17 +121,3 @@ async def _check_tables(tables: Tables) -> None:
         await tx.one("jobs.counts")
 
     await tables.write(unit)
-
-
-@asynccontextmanager
-async def _served(settings: Settings, app: web.Application) -> AsyncIterator[None]:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=settings.drain_seconds)
-    await runner.setup()
-    open_short_ways(runner, app)
-    try:
-        site = web.TCPSite(runner, settings.gateway_host, settings.gateway_port, backlog=_BACKLOG)
-        await site.start()
-        log.info("gateway_started", addresses=[list(address) for address in runner.addresses])
-        yield
-    finally:
-        await runner.cleanup()

@@ -2,18 +2,17 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import orjson
 from aiohttp import web
 
 from schemas.errors import Code, ParsewireError
 from schemas.http import WebhookBody
 from schemas.webhook_source import Source
 from services.gateway.address_limit import AddressLimit
+from services.gateway.answers import answer
 from services.gateway.parts import TRACEPARENT, Limits, Parts
 from services.gateway.problems import DisconnectedError, RefusedError
-from services.gateway.quick_answer import QuickAnswer
 from services.gateway.webhook_body import Place, Room, check_coding, read_raw
 from services.gateway.webhook_health import Tally
 from services.gateway.webhook_publisher import OFF_LOOP_BYTES, Arrival, Publisher
@@ -69,18 +68,18 @@ class Door:
         self._recorder = parts.recorder
         self._accepted = parts.recorder.series(WEBHOOKS, source=source.name, outcome="accepted")
 
-    def check(self, request: web.Request) -> None:
+    def check(self, headers: Mapping[str, str], remote: str | None) -> None:
         """Raise RefusedError 429 or 415 for what its head says already."""
-        if refused := too_many(self._addresses, request):
+        if refused := too_many(self._addresses, remote):
             raise refused
-        if not self.source.takes(request.headers.get("Content-Type", "")):
+        if not self.source.takes(headers.get("Content-Type", "")):
             raise _wrong_type(self.source)
-        check_coding(request)
+        check_coding(headers)
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
         """Take a webhook, however its body comes; answer once its record is acknowledged."""
         try:
-            self.check(request)
+            self.check(request.headers, request.remote)
             with Place(self.room) as place:
                 content = await read_raw(request, self._limits, place, self.most_bytes)
                 outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -94,13 +93,13 @@ class Door:
         except Exception as error:
             self.count_refused(error)
             raise
-        return self.accept(arrival)
+        self.count_accepted()
+        return answer(WebhookBody(arrival.event_id), status=202)
 
-    def accept(self, arrival: Arrival) -> web.StreamResponse:
-        """Count it, and give its answer."""
+    def count_accepted(self) -> None:
+        """Count one that was published."""
         self._accepted.add()
         self.tally.accept(self._clock())
-        return QuickAnswer(202, orjson.dumps(WebhookBody(arrival.event_id)))
 
     def count_refused(self, error: BaseException) -> None:
         """Count one that is answered otherwise, or by nobody."""
@@ -113,9 +112,9 @@ class Door:
         self.tally.refuse(self._clock())
 
 
-def too_many(addresses: AddressLimit, request: web.Request) -> RefusedError | None:
+def too_many(addresses: AddressLimit, remote: str | None) -> RefusedError | None:
     """Count a request of its address; give the refusal where there were too many."""
-    wait_seconds = addresses.take(request.remote)
+    wait_seconds = addresses.take(remote)
     if not wait_seconds:
         return None
     return RefusedError(

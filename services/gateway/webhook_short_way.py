@@ -1,78 +1,66 @@
-"""The short way of webhooks: what has come whole in one turn of the loop is served together."""
+"""The short way of webhooks: what has come in one turn of the loop is served together."""
 
 import asyncio
 import time
-from collections.abc import Awaitable
 
+import orjson
 import structlog
-from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.http import RawRequestMessage
 
+from schemas.http import WebhookBody
 from services.gateway.middleware import Observer
-from services.gateway.webhook_body import read_whole
+from services.gateway.raw_answers import accepted, written
+from services.gateway.ways import Sender, Way
 from services.gateway.webhook_door import Door
 from services.gateway.webhook_publisher import OFF_LOOP_BYTES, Arrival
 from streams.tracing import child_of, trace_id
 
-_Entering = tuple[web.Request, asyncio.Future[web.StreamResponse], float]
-"""A request, its answer to come, and when it came, by time.perf_counter."""
+log = structlog.get_logger(__name__)
+
+_METHOD = "POST"
+_Coming = tuple[Sender, RawRequestMessage, bytes, float]
+"""Who sent it, its head, its body, and when it came, by time.perf_counter."""
 
 
 class _Waiting(Arrival):
-    """An arrival with the request that waits for its answer."""
+    """An arrival with the sender that waits for its answer."""
 
-    __slots__ = ("_way", "answer", "request", "started")
+    __slots__ = ("_ended", "_way", "message", "sender", "started")
 
-    def __init__(
-        self,
-        request: web.Request,
-        answer: asyncio.Future[web.StreamResponse],
-        started: float,
-        way: "ShortWay",
-    ) -> None:
-        trace = child_of(request.headers.get("traceparent"))
-        super().__init__(request.raw_headers, b"", trace)
-        self.request = request
-        self.answer = answer
-        self.started = started
+    def __init__(self, coming: _Coming, way: "ShortWay") -> None:
+        self.sender, self.message, content, self.started = coming
+        trace = child_of(self.message.headers.get("traceparent"))
+        super().__init__(self.message.raw_headers, content, trace)
         self._way = way
+        self._ended = False
 
     def done(self) -> bool:
-        """Tell whether its request waits no more."""
-        return self.answer.done()
+        """Tell whether its sender has its answer."""
+        return self._ended
 
     def end(self, error: BaseException | None) -> None:
-        """Answer the request."""
+        """Answer it."""
+        self._ended = True
         self._way.leave(self, error)
 
 
-class ShortWay:
-    """Serves what `Door.receive` serves, where the whole body has come with its head.
-
-    The server waits for a future and nothing else: each coroutine around a request is paid for
-    twice, before it waits and after, most of all where hundreds do.
-    """
+class ShortWay(Way):
+    """Serves what `Door.receive` serves, without a coroutine, a task or a future for each."""
 
     def __init__(self, door: Door, observer: Observer, route: str) -> None:
+        self.most_bytes = min(OFF_LOOP_BYTES, door.most_bytes)
         self._door = door
         self._observer = observer
         self._route = route
-        self._usual: Handler = observer.around(door.receive, route)
-        self._most_bytes = min(OFF_LOOP_BYTES, door.most_bytes)
         # To ask for the running loop is a call of the system, each time (Python 3.11).
         self._loop = asyncio.get_running_loop()
-        self._entering: list[_Entering] = []
+        self._coming: list[_Coming] = []
 
-    def serve(self, request: web.Request) -> Awaitable[web.StreamResponse]:
-        """Give the answer to come."""
-        body = request.content
-        if not body.is_eof() or body.total_bytes > self._most_bytes:
-            return self._usual(request)
-        if not self._entering:
+    def take(self, sender: Sender, message: RawRequestMessage, content: bytes) -> None:
+        """Serve it with all others that come in this turn of the loop."""
+        if not self._coming:
             self._loop.call_soon(self._enter_all)
-        answer: asyncio.Future[web.StreamResponse] = self._loop.create_future()
-        self._entering.append((request, answer, time.perf_counter()))
-        return answer
+        self._coming.append((sender, message, content, time.perf_counter()))
 
     def leave(self, arrival: _Waiting, error: BaseException | None) -> None:
         """Answer one that was let in."""
@@ -80,52 +68,45 @@ class ShortWay:
         self._answer(arrival, error)
 
     def _enter_all(self) -> None:
-        entering, self._entering = self._entering, []
+        coming, self._coming = self._coming, []
         arrivals = []
-        for request, answer, started in entering:
+        for one in coming:
+            self._observer.begin()
+            arrival = _Waiting(one, self)
             try:
-                arrival = _Waiting(request, answer, started, self)
-            except Exception as error:  # noqa: BLE001  # aiohttp answers it
-                if not answer.done():
-                    answer.set_exception(error)
-                continue
-            if self._enters(arrival):
+                self._door.check(arrival.message.headers, arrival.sender.remote)
+                self._door.room.enter()
+            except Exception as error:  # noqa: BLE001  # answered as the usual way does
+                self._answer(arrival, error)
+            else:
                 arrivals.append(arrival)
         self._door.publisher.publish(arrivals)
 
-    def _enters(self, arrival: _Waiting) -> bool:
-        """Let it in, or answer why not."""
-        self._observer.begin()
-        try:
-            self._door.check(arrival.request)
-            arrival.content = read_whole(arrival.request.content)
-            self._door.room.enter()
-        except Exception as error:  # noqa: BLE001  # answered as the usual way does
-            self._answer(arrival, error)
-            return False
-        return True
-
     def _answer(self, arrival: _Waiting, error: BaseException | None) -> None:
-        answer = arrival.answer
         self._observer.end()
+        content = b""
         try:
-            response = self._response(arrival, error)
-        except BaseException as defect:  # noqa: BLE001  # without an answer it would wait for ever
-            if not answer.done():
-                answer.set_exception(defect)
-            return
-        if not answer.done():
-            answer.set_result(response)
+            content = self._content(arrival, error)
+        except Exception:
+            log.exception("webhook_unanswered", route=self._route)
+        arrival.sender.answer(content)
 
-    def _response(self, arrival: _Waiting, error: BaseException | None) -> web.StreamResponse:
-        request, route, trace = arrival.request, self._route, arrival.traceparent
+    def _content(self, arrival: _Waiting, error: BaseException | None) -> bytes:
+        """Write the answer; none where the process ends before it knows one."""
+        route, trace = self._route, arrival.traceparent
+        last = arrival.message.should_close
         if error is None:
-            response = self._door.accept(arrival)
+            status = 202
+            self._door.count_accepted()
+            body = orjson.dumps(WebhookBody(arrival.event_id))
+            content = accepted(body, trace, last=last)
         elif isinstance(error, Exception):
             self._door.count_refused(error)
             with structlog.contextvars.bound_contextvars(trace=trace_id(trace)):
-                response = self._observer.answer_to(error, request, route)
+                response = self._observer.answer_to(error, _METHOD, route, route)
+            status = response.status
+            content = written(response, trace, last=last)
         else:
-            raise error
-        self._observer.note(request, route, response, trace, arrival.started)
-        return response
+            return b""
+        self._observer.count(_METHOD, route, status, arrival.started)
+        return content

@@ -43,6 +43,6 @@ class Webhooks:
     async def refuse_unknown(self, request: web.Request) -> web.Response:
         """Answer for every name that is no source's."""
         unknown = RefusedError(Code.NOT_FOUND, "there is no such webhook source")
-        error = too_many(self._addresses, request) or unknown
+        error = too_many(self._addresses, request.remote) or unknown
         self._recorder.add(WEBHOOKS, source=_UNKNOWN, outcome=error.code.value)
         raise error

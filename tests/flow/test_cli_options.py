@@ -25,7 +25,7 @@ OPTIONS = {
 
 async def said_by(desk: GatewayDesk, *arguments: str) -> tuple[int, str]:
     """Run the command line against the desk, and give its exit code and what it printed."""
-    url = str(desk.server.make_url("")).rstrip("/")
+    url = str(desk.url).rstrip("/")
     environment = environment_of({"gateway_url": url, "api_key": desk.tokens["acme"]})
     ended = await run_verb(*arguments, environment=environment, folder=desk.folder.parent)
     return ended.code, ended.printed.decode()

@@ -16,15 +16,13 @@ from standardwebhooks.webhooks import Webhook
 from structlog.testing import capture_logs
 
 from schemas import codec
-from schemas.errors import Code, PermanentError
 from schemas.events import WebhookReceived
 from schemas.ids import derived_id
 from schemas.topics import WEBHOOKS_RECEIVED
 from schemas.webhook_source import ARTIFACTS, LLAMAPARSE, Credential
 from streams.blobs.base import webhook_key
-from streams.bus.base import Bus, Outcome, Outgoing
+from streams.bus.base import Bus
 from streams.bus.kafka import KafkaBus
-from tests.fakes import tell
 from tests.gateway_bodies import refused
 from tests.topics import read_topic
 from tests.webhook_desk import (
@@ -33,6 +31,7 @@ from tests.webhook_desk import (
     HOOK,
     SECRET,
     SOURCES,
+    HeldProducer,
     WebhookDesk,
     open_webhooks,
     plain_signature,
@@ -116,29 +115,6 @@ class TestTaken:
         ((event, received),) = desk.received()
         assert (received.content, received.subject) == (body, event.id)
         assert answer.json == {"event_id": event.id}
-
-    @pytest.mark.parametrize(
-        ("path", "more"),
-        [
-            (HOOK, {}),
-            (HOOK + "?from=llamacloud", {}),
-            (HOOK.replace("webhooks", "%77ebhooks"), {}),
-            (HOOK, {"expect100": True}),
-        ],
-    )
-    async def test_the_short_way_and_the_usual_one_are_alike(
-        self, desk: WebhookDesk, path: str, more: dict[str, Any]
-    ) -> None:
-        answer = await desk.deliver(path=path, **more)
-        assert (answer.status, answer.json) == (202, {"event_id": EVENT_ID})
-        assert answer.headers["Content-Type"] == "application/json"
-        assert answer.headers["traceparent"]
-        refusal = await desk.post(b"{}", path=path, **more)
-        assert (refusal.status, refusal.json["code"]) == (401, "unauthorized")
-        for status in ("202", "401"):
-            labels = {"method": "POST", "route": HOOK, "status": status}
-            assert desk.gateway.metric("parsewire_http_requests_total", **labels) == 1
-        assert desk.gateway.metric("parsewire_http_requests_in_progress") == 0
 
     async def test_many_that_come_at_once_are_answered_each_for_itself(
         self, desk: WebhookDesk
@@ -356,7 +332,7 @@ class TestTrouble:
         producer = HeldProducer()
         async with open_webhooks(tmp_path, producer=producer) as desk:
             asking = asyncio.create_task(desk.deliver())
-            await asyncio.wait_for(producer.asked.wait(), 10)
+            await producer.until_asked()
             assert not asking.done()
             producer.acknowledge.set()
             assert (await asking).status == 202
@@ -372,26 +348,6 @@ class TestTrouble:
             assert isinstance(body, WebhookReceived)
             assert body.blob is not None
             assert await desk.gateway.blobs.read(body.blob) == ENVELOPE
-
-
-class HeldProducer:
-    """A producer whose broker acknowledges when it is told to."""
-
-    def __init__(self, most_bytes: int = 1_000_000) -> None:
-        self.asked = asyncio.Event()
-        self.acknowledge = asyncio.Event()
-        self.sent: list[Outgoing] = []
-        self._most_bytes = most_bytes
-
-    def send_for(self, record: Outgoing, outcome: Outcome) -> None:
-        tell(self.send(record), outcome)
-
-    async def send(self, record: Outgoing) -> None:
-        if len(record.value) > self._most_bytes:
-            raise PermanentError(Code.RECORD_TOO_LARGE, "the broker says no")
-        self.asked.set()
-        await self.acknowledge.wait()
-        self.sent.append(record)
 
 
 @pytest.mark.kafka
