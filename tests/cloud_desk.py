@@ -48,6 +48,8 @@ from tests.fakes import MemoryBus
 from tests.harness import FakeClock
 
 SECOND_MS = 1_000
+_SECOND_LASTS = 0.01
+"""The pace: calls to the double take real time, and something comes of them in each second."""
 WORKERS = 3
 """How many sweep and settle at once."""
 PERSON_SECONDS = 5
@@ -102,8 +104,7 @@ class CloudDesk:
         self.seconds += 1
         await asyncio.gather(*(tick() for tick in self._ticks))
         await self._be_the_person()
-        # What was said goes its way for a moment.
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(_SECOND_LASTS)
 
     async def sql(self, query: str) -> list[tuple[Any, ...]]:
         """Run a statement that changes nothing."""
