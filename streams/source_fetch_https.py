@@ -16,6 +16,7 @@ from yarl import URL
 from schemas.errors import Code, PermanentError
 from streams.admission_rules import too_large_text
 from streams.backoff import Backoff
+from streams.content_length import content_length
 from streams.fetch_hosts import Address, FetchHosts
 from streams.public_resolver import LookUp, PublicResolver, look_up_in
 from streams.source_body import SourceBody
@@ -104,7 +105,7 @@ class HttpsSourceFetch:
             if _may_pass(answer.status):
                 return _Again(f"it answered {answer.status}", _retry_after_seconds(answer))
             _refuse_unfit(address, answer)
-            body.announce(answer.content_length)
+            body.announce(content_length(answer.headers))
             await self._take(address, answer, write, body, deadline)
             return _Done(_media_type(answer))
         finally:

@@ -11,6 +11,7 @@ from services.gateway.inflate import Inflater, inflater_for
 from services.gateway.parts import Limits
 from services.gateway.problems import DisconnectedError, RefusedError
 from streams.admission_rules import too_large_text
+from streams.content_length import content_length
 
 CHUNK_BYTES = 1 << 18
 
@@ -43,7 +44,7 @@ class Body:
 
     async def begin(self) -> None:
         """Refuse a body that is said to be too large, and let the sender send any other."""
-        length = self._request.content_length
+        length = content_length(self._request.headers)
         if length is not None and length > self._most:
             raise too_large(self._limits)
         expected = self._request.headers.get("Expect")

@@ -6,14 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from aiohttp import StreamReader
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import HttpProcessingError, HttpRequestParser, RawRequestMessage
-
+from services.gateway.plain_requests import NotPlainError, PlainRequests
 from services.gateway.ways import Way
-
-_MOST_BYTES = 1 << 16
-"""What a request may have that is served here, its head included."""
 
 _REST_SECONDS = 0.1
 """How long a request's second piece may take: many clients send the head and the body apart."""
@@ -25,10 +19,9 @@ _IDLE_SECONDS = 3630.0
 class Front:
     """Makes the protocol of each connection.
 
-    A connection is served here while it brings plain requests of the ways: a POST of HTTP/1.1
-    with a Content-Length, whole in one piece or two, and nothing behind it in the same piece. With
-    anything else it becomes aiohttp's for good, from the first byte of that request. Both read
-    with aiohttp's parser, so they agree on what a request is.
+    A connection is served here while it brings plain requests. With the first that is anything else
+    it becomes aiohttp's for good, from that request's first byte; aiohttp's parser reads here too,
+    so both agree on what a request is.
     """
 
     def __init__(
@@ -39,17 +32,13 @@ class Front:
         rest_seconds: float = _REST_SECONDS,
         idle_seconds: float = _IDLE_SECONDS,
     ) -> None:
-        self.ways = ways
-        self.lines = tuple(f"POST {path} HTTP/1.1\r\n".encode() for path in ways)
-        """The request lines of what is served here."""
         self.usual = usual
         """Makes aiohttp's protocol of a connection."""
         self.rest_seconds = rest_seconds
         self.idle_seconds = idle_seconds
         # To ask for the running loop is a call of the system, each time (Python 3.11).
         self.loop = asyncio.get_running_loop()
-        self.unhurried = BaseProtocol(self.loop)
-        """Slows nothing down: no body that is read here is larger than its buffer."""
+        self.requests = PlainRequests(ways, self.loop)
         self.closing = False
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -89,14 +78,8 @@ class Connection(asyncio.Protocol):
         self.remote: str | None = None
         """The sender's address."""
         self._front = front
-        self._parser = HttpRequestParser(
-            front.unhurried, front.loop, limit=_MOST_BYTES, auto_decompress=False
-        )
+        self._reader = front.requests.reader()
         self._transport: asyncio.Transport | None = None
-        self._read = b""
-        """What has come of a request that is not whole yet."""
-        self._message: RawRequestMessage | None = None
-        self._body: StreamReader | None = None
         self._rest: asyncio.TimerHandle | None = None
         self._busy = False
         self._last = False
@@ -139,20 +122,26 @@ class Connection(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.pause_reading()
             return
-        first = not self._read
-        self._read += data
-        if not self._is_plain(data):
+        try:
+            request = self._reader.read(data)
+        except NotPlainError:
             self._hand_over()
-        elif self._message is not None and self._body is not None and self._body.is_eof():
-            self._serve(self._message, self._body)
-        elif first:
+            return
+        if request is None:
             self._rest = self._front.loop.call_later(self._front.rest_seconds, self._hand_over)
-        else:
-            self._hand_over()
+            return
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        way, message, content = request
+        self._busy, self._last = True, message.should_close
+        self._seen = time.monotonic()
+        way.take(self, message, content)
 
     def answer(self, content: bytes) -> None:
         """Answer the request that was taken; without a content its connection is just closed."""
         self._busy = False
+        self._seen = time.monotonic()
         transport = self._transport
         if transport is None:
             return
@@ -173,49 +162,14 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _is_plain(self, data: bytes) -> bool:
-        """Read on; tell whether all that has come is of one plain request."""
-        front = self._front
-        if len(self._read) > _MOST_BYTES or not self._read.startswith(front.lines):
-            return False
-        try:
-            found, _, _ = self._parser.feed_data(data)
-        except HttpProcessingError:
-            # aiohttp reads it again, and says what is wrong.
-            return False
-        if not found:
-            return True
-        if len(found) > 1 or self._message is not None:
-            return False
-        ((message, self._body),) = found
-        self._message = message
-        return not (message.chunked or message.upgrade or "Expect" in message.headers)
-
-    def _serve(self, message: RawRequestMessage, body: StreamReader) -> None:
-        way = self._front.ways[message.path]
-        content = body.read_nowait()
-        whole = self._read.find(b"\r\n\r\n") + 4 + len(content) == len(self._read)
-        # The parser may have begun to read another request behind this one.
-        if not whole or len(content) > way.most_bytes:
-            self._hand_over()
-            return
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
-        self._read, self._message, self._body = b"", None, None
-        self._busy, self._last = True, message.should_close
-        self._seen = time.monotonic()
-        way.take(self, message, content)
-
     def _go_on(self) -> None:
-        """Take what came early, once it is its turn."""
-        transport = self._transport
-        if transport is None or transport.is_closing() or self._busy or self._clogged:
+        """Take what came early; where it is not its turn yet it is early again."""
+        transport, early = self._transport, self._early
+        if transport is None or transport.is_closing() or not early:
             return
-        early, self._early = self._early, b""
-        if early:
-            transport.resume_reading()
-            self.data_received(early)
+        self._early = b""
+        transport.resume_reading()
+        self.data_received(early)
 
     def _hand_over(self) -> None:
         """Let aiohttp have the connection, as if it had just been made."""
@@ -226,7 +180,9 @@ class Connection(asyncio.Protocol):
         usual = self._front.usual()
         usual.connection_made(transport)
         transport.set_protocol(usual)
-        usual.data_received(self._read)
+        # As they came: what breaks one piece takes along what is whole in it, and no more.
+        for piece in self._reader.pieces:
+            usual.data_received(piece)
 
     def _leave(self) -> None:
         self._transport = None
@@ -236,10 +192,9 @@ class Connection(asyncio.Protocol):
         self._front.leave(self)
 
     def _look(self) -> None:
-        """Close it where it was silent for too long; look again where it was not."""
+        """Close it where nothing has happened for too long; look again where something has."""
         front = self._front
-        silent = 0.0 if self._busy else time.monotonic() - self._seen
-        left = front.idle_seconds - silent
+        left = self._seen + front.idle_seconds - time.monotonic()
         if left <= 0:
             self.abort()
         else:

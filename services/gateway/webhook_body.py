@@ -12,6 +12,7 @@ from services.gateway.address_limit import network_of
 from services.gateway.body import CHUNK_BYTES, Body
 from services.gateway.parts import Limits
 from services.gateway.problems import DisconnectedError, RefusedError
+from streams.content_length import content_length
 
 _SMALL_BYTES = 1 << 16
 """What a body may have beside the shared room: the webhooks of honest vendors are small."""
@@ -120,7 +121,7 @@ async def read_raw(request: web.Request, limits: Limits, place: Place, most_byte
         if len(content) > most_bytes:
             raise _too_large(most_bytes)
         return content
-    length = request.content_length
+    length = content_length(request.headers)
     if length is not None and length > most_bytes:
         raise _too_large(most_bytes)
     body = Body(request, limits)

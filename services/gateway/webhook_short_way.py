@@ -12,25 +12,27 @@ from services.gateway.middleware import Observer
 from services.gateway.raw_answers import accepted, written
 from services.gateway.ways import Sender, Way
 from services.gateway.webhook_door import Door
-from services.gateway.webhook_publisher import OFF_LOOP_BYTES, Arrival
+from services.gateway.webhook_publisher import Arrival
 from streams.tracing import child_of, trace_id
 
 log = structlog.get_logger(__name__)
 
 _METHOD = "POST"
-_Coming = tuple[Sender, RawRequestMessage, bytes, float]
-"""Who sent it, its head, its body, and when it came, by time.perf_counter."""
 
 
 class _Waiting(Arrival):
-    """An arrival with the sender that waits for its answer."""
+    """An arrival with the sender that waits for its answer; `started` by time.perf_counter."""
 
     __slots__ = ("_ended", "_way", "message", "sender", "started")
 
-    def __init__(self, coming: _Coming, way: "ShortWay") -> None:
-        self.sender, self.message, content, self.started = coming
-        trace = child_of(self.message.headers.get("traceparent"))
-        super().__init__(self.message.raw_headers, content, trace)
+    def __init__(
+        self, sender: Sender, message: RawRequestMessage, content: bytes, way: "ShortWay"
+    ) -> None:
+        trace = child_of(message.headers.get("traceparent"))
+        super().__init__(message.raw_headers, content, trace)
+        self.sender = sender
+        self.message = message
+        self.started = time.perf_counter()
         self._way = way
         self._ended = False
 
@@ -48,19 +50,19 @@ class ShortWay(Way):
     """Serves what `Door.receive` serves, without a coroutine, a task or a future for each."""
 
     def __init__(self, door: Door, observer: Observer, route: str) -> None:
-        self.most_bytes = min(OFF_LOOP_BYTES, door.most_bytes)
+        self.most_bytes = door.most_bytes
         self._door = door
         self._observer = observer
         self._route = route
         # To ask for the running loop is a call of the system, each time (Python 3.11).
         self._loop = asyncio.get_running_loop()
-        self._coming: list[_Coming] = []
+        self._coming: list[_Waiting] = []
 
     def take(self, sender: Sender, message: RawRequestMessage, content: bytes) -> None:
         """Serve it with all others that come in this turn of the loop."""
-        if not self._coming:
+        self._coming.append(_Waiting(sender, message, content, self))
+        if len(self._coming) == 1:
             self._loop.call_soon(self._enter_all)
-        self._coming.append((sender, message, content, time.perf_counter()))
 
     def leave(self, arrival: _Waiting, error: BaseException | None) -> None:
         """Answer one that was let in."""
@@ -70,9 +72,8 @@ class ShortWay(Way):
     def _enter_all(self) -> None:
         coming, self._coming = self._coming, []
         arrivals = []
-        for one in coming:
+        for arrival in coming:
             self._observer.begin()
-            arrival = _Waiting(one, self)
             try:
                 self._door.check(arrival.message.headers, arrival.sender.remote)
                 self._door.room.enter()

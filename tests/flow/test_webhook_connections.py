@@ -12,11 +12,13 @@ from typing import Any
 import orjson
 import pytest
 import pytest_asyncio
+import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from schemas.ids import derived_id
+from services.gateway import webhooks
 from services.gateway.webhook_door import Door
 from tests.gateway_wire import open_wire
 from tests.webhook_desk import ENVELOPE, HOOK, HeldProducer, WebhookDesk, open_webhooks, signature
@@ -118,6 +120,16 @@ class TestBothWays:
         assert desk.gateway.metric("parsewire_http_requests_total", **labels) == 3
         assert desk.gateway.metric("parsewire_http_requests_in_progress") == 0
 
+    async def test_a_refusal_is_logged_with_its_trace(self, desk: WebhookDesk) -> None:
+        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        for path in (HOOK, f"{HOOK}?"):
+            with capture_logs([structlog.contextvars.merge_contextvars]) as logs:
+                await answer_to(
+                    desk, head_of(path, headers=f"{JSON}traceparent: {trace}\r\n") + ENVELOPE
+                )
+            assert [line["event"] for line in logs] == ["webhook_refused", "request_refused"]
+            assert {line["trace"] for line in logs} == {trace[3:35]}
+
     async def test_too_many_are_told_alike(self, tmp_path: Path) -> None:
         async with open_webhooks(tmp_path, per_second=0.001) as desk:
             lines = []
@@ -127,6 +139,20 @@ class TestBothWays:
             assert lines[0][0] == "HTTP/1.1 202 Accepted"
             assert lines[1] == lines[2]
             assert lines[1][1:] == ("too_many_requests", True)
+
+    async def test_a_body_beyond_the_sources_limit(self, tmp_path: Path) -> None:
+        async with open_webhooks(tmp_path, max_bytes=len(ENVELOPE) - 1) as desk:
+            line, _, body = await answer_to(desk, head_of() + ENVELOPE)
+            assert (line.split(" ")[1], body["code"]) == ("413", "too_large")
+            assert desk.records() == []
+
+    async def test_a_length_of_more_digits_than_a_number_may_have(self, desk: WebhookDesk) -> None:
+        head = head_of(headers=JSON + SIGNED + "Expect: 100-continue\r\n")
+        async with open_wire(desk.gateway) as wire:
+            await wire.send(head.replace(b"Length: ", b"Length: " + b"0" * 5000))
+            assert await wire.line() == b"HTTP/1.1 100 Continue\r\n\r\n"
+            await wire.send(ENVELOPE)
+            assert await wire.answer() == (202, {"event_id": ID})
 
     async def test_the_short_one_does_without_the_usual_one(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -235,6 +261,43 @@ async def test_requests_cut_anywhere(
     taken = [number for number, kind in enumerate(kinds) if KINDS[kind] == 202]
     assert [answers[number][1] for number in taken] == [id_of(number) for number in taken]
     assert len(desk.records()) - before == len(taken)
+
+
+class TestPlaces:
+    async def test_each_is_given_back(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(webhooks, "_MOST_AT_ONCE", 1)
+        producer = HeldProducer()
+        async with (
+            open_webhooks(tmp_path, producer=producer) as desk,
+            open_wire(desk.gateway) as one,
+            open_wire(desk.gateway) as other,
+        ):
+            await one.send(webhook(0))
+            await producer.until_asked()
+            await other.send(webhook(1))
+            status, problem = await other.answer()
+            assert (status, problem["code"]) == (503, "overloaded")
+            producer.acknowledge.set()
+            assert await one.answer() == (202, id_of(0))
+            for request, status in ((request_of("forged", 2), 401), (webhook(3), 202)):
+                for _ in range(2):
+                    await other.send(request)
+                    assert (await other.answer())[0] == status
+
+    async def test_of_a_sender_that_has_left_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(webhooks, "_MOST_AT_ONCE", 1)
+        producer = HeldProducer()
+        async with open_webhooks(tmp_path, producer=producer) as desk:
+            async with open_wire(desk.gateway) as wire:
+                await wire.send(webhook(0))
+                await producer.until_asked()
+            producer.acknowledge.set()
+            await desk.gateway.until_idle()
+            assert (await answer_to(desk, webhook(1)))[2] == id_of(1)
 
 
 class TestTheEnd:

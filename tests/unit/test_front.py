@@ -1,6 +1,8 @@
 """The front: what it serves by itself, what it hands over and how whole, and how it ends."""
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -63,23 +65,26 @@ class Usual(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.transport: asyncio.BaseTransport | None = None
-        self.content = b""
+        self.pieces: list[bytes] = []
         self.given = asyncio.Event()
+
+    @property
+    def content(self) -> bytes:
+        return b"".join(self.pieces)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self.content += data
+        self.pieces.append(data)
         self.given.set()
 
 
 class Hook(Way):
     """A way that keeps what it took until the test answers."""
 
-    most_bytes = 60_000
-
     def __init__(self) -> None:
+        self.most_bytes = 100_000
         self.taken: list[tuple[Sender, bytes]] = []
         self.headers: list[tuple[tuple[bytes, bytes], ...]] = []
 
@@ -159,6 +164,10 @@ class TestServed:
             desk.send(REQUEST)
             assert (cut, desk.hook.contents()) == (cut, [b"hello"] * 2)
 
+    async def test_a_packed_body_as_it_is(self, desk: Desk) -> None:
+        desk.send(REQUEST.replace(b"X-Own: \xe9", b"Content-Encoding: gzip"))
+        assert desk.hook.contents() == [b"hello"]
+
     async def test_no_body(self, desk: Desk) -> None:
         desk.send(HEAD.replace(b"5", b"0"))
         assert desk.hook.contents() == [b""]
@@ -231,16 +240,20 @@ class TestHandedOver:
             REQUEST.replace(b"Host: x\r\n", b""),
             REQUEST.replace(b"Content-Length: 5", b"Content-Length: 5\r\nContent-Length: 6"),
             REQUEST.replace(b"Content-Length: 5", b"Content-Length: -5"),
+            REQUEST.replace(b"Content-Length: 5", b"Content-Length: 000005"),
+            HEAD.replace(b"Content-Length: 5", b"Content-Length: 18446744073709551615"),
             HEAD.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked")
             + b"5\r\nhello\r\n0\r\n\r\n",
             HEAD.replace(b": 5", b": 5\r\nTransfer-Encoding: chunked") + b"0\r\n\r\n",
+            HEAD.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked")
+            + b"1\r\nx\r\n" * 10_000
+            + b"0\r\n\r\n",
             REQUEST + REQUEST,
             REQUEST + b"POST",
             REQUEST + b"\x16\x03\x01",
             b"\r\n" + REQUEST,
             REQUEST.replace(b"\r\n", b"\n"),
-            HEAD.replace(b": 5", b": 60001") + b"x" * 60_001,
-            HEAD.replace(b": 5", b": 70000") + b"x" * 70_000,
+            HEAD.replace(b": 5", b": 65500") + b"x" * 65_500,
             b"POST /ho",
             b"\x16\x03\x01\x02",
         ],
@@ -257,6 +270,14 @@ class TestHandedOver:
         await desk.front.close(60.0)
         assert desk.transport.closed == ""
 
+    async def test_a_body_that_is_too_large_for_the_way(self, desk: Desk) -> None:
+        desk.hook.most_bytes = 5
+        desk.send(REQUEST)
+        desk.hook.answer(b"answer")
+        desk.hook.most_bytes = 4
+        desk.send(REQUEST)
+        assert (desk.usual.content, desk.hook.contents()) == (REQUEST, [b"hello"])
+
     async def test_more_than_two_pieces(self, desk: Desk) -> None:
         desk.send(*pieces(REQUEST, 30, 60))
         assert (desk.usual.content, desk.hook.contents()) == (REQUEST, [])
@@ -264,7 +285,7 @@ class TestHandedOver:
     @pytest.mark.parametrize("second", [b"hello" + REQUEST, b"hello\r\n", b"hello!"])
     async def test_a_second_piece_with_more_behind(self, desk: Desk, second: bytes) -> None:
         desk.send(HEAD, second)
-        assert (desk.usual.content, desk.hook.contents()) == (HEAD + second, [])
+        assert (desk.usual.pieces, desk.hook.contents()) == ([HEAD, second], [])
 
     async def test_a_second_piece_that_does_not_come(self) -> None:
         desk = Desk(rest_seconds=0.0)
@@ -272,14 +293,23 @@ class TestHandedOver:
         await asyncio.wait_for(desk.usual.given.wait(), 10)
         assert desk.usual.content == REQUEST[:-1]
 
+    async def test_a_connection_that_closes_meanwhile(self) -> None:
+        desk = Desk(rest_seconds=0.0)
+        desk.send(HEAD)
+        desk.transport.close()
+        other, _ = desk.connect()
+        other.data_received(REQUEST[:-1])
+        # The later timer of the same length runs after the earlier one.
+        await asyncio.wait_for(desk.usual.given.wait(), 10)
+        assert (desk.usual.content, desk.transport.protocol) == (REQUEST[:-1], None)
+
     async def test_a_piece_in_time_is_not_handed_over_later(self) -> None:
         desk = Desk(rest_seconds=0.0)
         desk.send(*pieces(REQUEST, len(HEAD)))
         other, _ = desk.connect()
         other.data_received(HEAD)
-        # The later timer of the same length runs after the earlier one would have.
         await asyncio.wait_for(desk.usual.given.wait(), 10)
-        assert desk.usual.content == HEAD
+        assert (desk.usual.content, desk.transport.protocol) == (HEAD, None)
         assert desk.hook.contents() == [b"hello"]
 
     async def test_without_a_way_everything_is_aiohttps(self) -> None:
@@ -296,15 +326,34 @@ class TestEnd:
         await asyncio.wait_for(desk.transport.ended.wait(), 10)
         assert desk.transport.closed == "aborted"
 
-    async def test_one_that_waits_for_its_answer_is_not_silent(self) -> None:
-        desk = Desk(idle_seconds=0.001)
-        desk.send(REQUEST)
-        _, other = desk.connect()
-        await asyncio.wait_for(other.ended.wait(), 10)
+    async def test_one_that_is_used_is_not_silent(self) -> None:
+        desk = Desk(idle_seconds=0.05)
+        # Its timer runs after that of the one that is used.
+        _, silent = desk.connect()
+        async with asyncio.timeout(10):
+            while not silent.closed:
+                desk.send(REQUEST)
+                desk.hook.answer(b"answer")
+                await a_turn()
         assert desk.transport.closed == ""
-        desk.hook.answer(b"answer")
-        await asyncio.wait_for(desk.transport.ended.wait(), 10)
-        assert desk.transport.written == [b"answer"]
+
+    async def test_what_is_early_on_a_closed_one_is_dropped(self, desk: Desk) -> None:
+        desk.send(REQUEST, REQUEST)
+        desk.hook.answer(b"one")
+        desk.transport.close()
+        await a_turn()
+        assert desk.hook.contents() == [b"hello"]
+
+    async def test_nothing_holds_one_that_has_left(self, desk: Desk) -> None:
+        left = []
+        for request in (HEAD, REQUEST + REQUEST):
+            connection, _ = desk.connect()
+            connection.data_received(request)
+            connection.connection_lost(None)
+            left.append(weakref.ref(connection))
+            del connection
+        gc.collect()
+        assert [connection() for connection in left] == [None, None]
 
     async def test_it_waits_for_the_answers(self, desk: Desk) -> None:
         desk.send(REQUEST)
