@@ -141,7 +141,6 @@ class Connection(asyncio.Protocol):
     def answer(self, content: bytes) -> None:
         """Answer the request that was taken; without a content its connection is just closed."""
         self._busy = False
-        self._seen = time.monotonic()
         transport = self._transport
         if transport is None:
             return

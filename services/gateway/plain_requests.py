@@ -76,7 +76,7 @@ class Reader:
             return None
         way, content = self._ways[message.path], body.read_nowait()
         head_bytes = b"".join(self.pieces).find(b"\r\n\r\n") + 4
-        # The parser may have begun to read another request behind this one.
+        # Neither the frames of chunks nor the beginning of another request.
         if head_bytes + len(content) != self._size or len(content) > way.most_bytes:
             raise NotPlainError
         self.pieces, self._size = [], 0
@@ -91,12 +91,11 @@ class Reader:
             raise NotPlainError from None
         if not found:
             return
-        if len(found) > 1:
+        if len(found) > 1 or self._message is not None:
             raise NotPlainError
         ((message, self._body),) = found
         # The parser takes the length 2^64 - 1 for none.
         digits = len(message.headers.get("Content-Length", ""))
-        odd = message.chunked or message.upgrade or "Expect" in message.headers
-        if odd or digits > _LENGTH_DIGITS:
+        if message.upgrade or "Expect" in message.headers or digits > _LENGTH_DIGITS:
             raise NotPlainError
         self._message = message

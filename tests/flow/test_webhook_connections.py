@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from schemas.ids import derived_id
 from services.gateway import webhooks
 from services.gateway.webhook_door import Door
+from streams.bus.base import Outcome, Outgoing
 from tests.gateway_wire import open_wire
 from tests.webhook_desk import ENVELOPE, HOOK, HeldProducer, WebhookDesk, open_webhooks, signature
 
@@ -203,6 +204,24 @@ class TestConnections:
             answers = [await wire.answer() for _ in range(5)]
         assert [status for status, _ in answers] == [202, 202, 202, 200, 202]
         assert [body for _, body in answers[:3]] == [id_of(0), id_of(1), id_of(2)]
+
+    async def test_its_records_outcome_knows_when_it_is_answered(self, tmp_path: Path) -> None:
+        given: asyncio.Queue[Outcome] = asyncio.Queue()
+
+        class Broker(HeldProducer):
+            def send_for(self, _record: Outgoing, outcome: Outcome) -> None:
+                given.put_nowait(outcome)
+
+        async with (
+            open_webhooks(tmp_path, producer=Broker()) as desk,
+            open_wire(desk.gateway) as wire,
+        ):
+            await wire.send(webhook(0))
+            outcome = await asyncio.wait_for(given.get(), 10)
+            assert not outcome.done()
+            outcome.set_result(None)
+            assert outcome.done()
+            assert await wire.answer() == (202, id_of(0))
 
     async def test_a_sender_that_leaves_before_its_answer(self, tmp_path: Path) -> None:
         producer = HeldProducer()

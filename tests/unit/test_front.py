@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import weakref
 from typing import Any
 
@@ -21,6 +22,7 @@ class FakeTransport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
+        self.options: list[tuple[int, ...]] = []
         self.written: list[bytes] = []
         self.reading = True
         self.closed = ""
@@ -30,8 +32,9 @@ class FakeTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return {"peername": ("10.0.0.9", 4711), "socket": self}.get(name, default)
 
-    def setsockopt(self, *_: int) -> None:
+    def setsockopt(self, *option: int) -> None:
         """Play the socket."""
+        self.options.append(option)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         assert isinstance(protocol, asyncio.Protocol)
@@ -150,6 +153,7 @@ class TestServed:
         assert (desk.transport.closed, desk.transport.protocol) == ("", None)
         sender = desk.hook.taken[0][0]
         assert sender.remote == "10.0.0.9"
+        assert desk.transport.options == [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
         assert desk.hook.headers[0] == (
             (b"Host", b"x"),
             (b"Content-Length", b"5"),
@@ -282,7 +286,15 @@ class TestHandedOver:
         desk.send(*pieces(REQUEST, 30, 60))
         assert (desk.usual.content, desk.hook.contents()) == (REQUEST, [])
 
-    @pytest.mark.parametrize("second", [b"hello" + REQUEST, b"hello\r\n", b"hello!"])
+    @pytest.mark.parametrize(
+        "second",
+        [
+            b"hello" + REQUEST,
+            b"hello" + REQUEST.replace(b"/hook", b"/other"),
+            b"hello\r\n",
+            b"hello!",
+        ],
+    )
     async def test_a_second_piece_with_more_behind(self, desk: Desk, second: bytes) -> None:
         desk.send(HEAD, second)
         assert (desk.usual.pieces, desk.hook.contents()) == ([HEAD, second], [])
