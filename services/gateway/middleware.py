@@ -1,7 +1,7 @@
 """The middleware: traces, counts and times each request, and turns errors into problems."""
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 import structlog
 from aiohttp import web
@@ -41,20 +41,22 @@ class Observer:
 
         return observe
 
-    def begin(self) -> None:
-        """Count a request that is under way."""
-        self._in_progress += 1
+    def begin(self, requests: int) -> None:
+        """Count so many that are under way."""
+        self._in_progress += requests
 
-    def end(self) -> None:
-        """Count one less."""
-        self._in_progress -= 1
+    def end(self, requests: int) -> None:
+        """Count so many less."""
+        self._in_progress -= requests
 
-    def count(self, method: str, route: str, status: int, started: float) -> None:
-        """Count and time a request that has its answer; `started` by time.perf_counter."""
+    def count(self, method: str, route: str, status: int, started: Sequence[float]) -> None:
+        """Count and time requests that have their answers; `started` by time.perf_counter."""
         key = (method, route, status)
         requests, seconds = self._series.get(key) or self._series_of(*key)
-        seconds.observe(time.perf_counter() - started)
-        requests.add()
+        now = time.perf_counter()
+        for moment in started:
+            seconds.observe(now - moment)
+        requests.add(len(started))
 
     def answer_to(self, error: Exception, method: str, path: str, route: str) -> web.Response:
         """Answer what a handler raised, expected or not; raise what is an answer by itself."""
@@ -71,7 +73,7 @@ class Observer:
         traceparent = child_of(request.headers.get("traceparent"))
         request[TRACEPARENT] = traceparent
         structlog.contextvars.bind_contextvars(trace=trace_id(traceparent))
-        self.begin()
+        self.begin(1)
         try:
             response = await handler(request)
         except Exception as error:  # noqa: BLE001  # judged and logged there
@@ -81,10 +83,10 @@ class Observer:
                 # the answer and no reset; a connection with half a body on it serves nobody else.
                 response.force_close()
         finally:
-            self.end()
+            self.end(1)
         response.headers["traceparent"] = traceparent
         method = request.method if request.method in _METHODS else "other"
-        self.count(method, route, response.status, started)
+        self.count(method, route, response.status, [started])
         return response
 
     def _series_of(self, method: str, route: str, status: int) -> tuple[Series, Series]:

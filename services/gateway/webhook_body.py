@@ -35,9 +35,9 @@ class Room:
             raise _overloaded()
         self.bodies -= 1
 
-    def leave(self) -> None:
-        """Give a body's place back."""
-        self.bodies += 1
+    def leave(self, bodies: int) -> None:
+        """Give so many places back."""
+        self.bodies += bodies
 
     @contextmanager
     def waiting_for(self, address: str | None) -> Iterator[None]:
@@ -71,7 +71,7 @@ class Place:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._room.leave()
+        self._room.leave(1)
         self._room.bytes += self._taken
 
     @property

@@ -93,13 +93,13 @@ class Door:
         except Exception as error:
             self.count_refused(error)
             raise
-        self.count_accepted()
+        self.count_accepted(1)
         return answer(WebhookBody(arrival.event_id), status=202)
 
-    def count_accepted(self) -> None:
-        """Count one that was published."""
-        self._accepted.add()
-        self.tally.accept(self._clock())
+    def count_accepted(self, webhooks: int) -> None:
+        """Count so many that were published."""
+        self._accepted.add(webhooks)
+        self.tally.accept(webhooks, self._clock())
 
     def count_refused(self, error: BaseException) -> None:
         """Count one that is answered otherwise, or by nobody."""

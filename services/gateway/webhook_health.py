@@ -16,9 +16,9 @@ class Tally:
         self._accepted_at: float | None = None
         self._refused_at: float | None = None
 
-    def accept(self, unix_seconds: float) -> None:
-        """Count one that was published."""
-        self._accepted += 1
+    def accept(self, webhooks: int, unix_seconds: float) -> None:
+        """Count so many that were published."""
+        self._accepted += webhooks
         self._accepted_at = unix_seconds
 
     def refuse(self, unix_seconds: float) -> None:

@@ -1,7 +1,8 @@
-"""The short way of webhooks: what has come in one turn of the loop is served together."""
+"""The short way of webhooks: what comes or ends in one turn of the loop is served together."""
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import orjson
 import structlog
@@ -18,6 +19,7 @@ from streams.tracing import child_of, trace_id
 log = structlog.get_logger(__name__)
 
 _METHOD = "POST"
+_ACCEPTED = 202
 
 
 class _Waiting(Arrival):
@@ -57,6 +59,7 @@ class ShortWay(Way):
         # To ask for the running loop is a call of the system, each time (Python 3.11).
         self._loop = asyncio.get_running_loop()
         self._coming: list[_Waiting] = []
+        self._leaving: list[tuple[_Waiting, BaseException | None]] = []
 
     def take(self, sender: Sender, message: RawRequestMessage, content: bytes) -> None:
         """Serve it with all others that come in this turn of the loop."""
@@ -65,49 +68,72 @@ class ShortWay(Way):
             self._loop.call_soon(self._enter_all)
 
     def leave(self, arrival: _Waiting, error: BaseException | None) -> None:
-        """Answer one that was let in."""
-        self._door.room.leave()
-        self._answer(arrival, error)
+        """Answer one that was let in, with all others that have their outcome in this turn."""
+        self._leaving.append((arrival, error))
+        if len(self._leaving) == 1:
+            self._loop.call_soon(self._answer_all)
 
     def _enter_all(self) -> None:
         coming, self._coming = self._coming, []
+        self._observer.begin(len(coming))
         arrivals = []
         for arrival in coming:
-            self._observer.begin()
             try:
                 self._door.check(arrival.message.headers, arrival.sender.remote)
                 self._door.room.enter()
             except Exception as error:  # noqa: BLE001  # answered as the usual way does
-                self._answer(arrival, error)
+                self._refuse(arrival, error)
             else:
                 arrivals.append(arrival)
         self._door.publisher.publish(arrivals)
 
-    def _answer(self, arrival: _Waiting, error: BaseException | None) -> None:
-        self._observer.end()
+    def _answer_all(self) -> None:
+        leaving, self._leaving = self._leaving, []
+        self._door.room.leave(len(leaving))
+        published = [arrival for arrival, error in leaving if error is None]
+        if published:
+            self._accept(published)
+        for arrival, error in leaving:
+            if error is not None:
+                self._refuse(arrival, error)
+
+    def _accept(self, arrivals: Sequence[_Waiting]) -> None:
+        self._observer.end(len(arrivals))
+        try:
+            contents = [
+                accepted(
+                    orjson.dumps(WebhookBody(arrival.event_id)),
+                    arrival.traceparent,
+                    last=arrival.message.should_close,
+                )
+                for arrival in arrivals
+            ]
+            self._door.count_accepted(len(arrivals))
+            started = [arrival.started for arrival in arrivals]
+            self._observer.count(_METHOD, self._route, _ACCEPTED, started)
+        except Exception:
+            log.exception("webhooks_unanswered", route=self._route)
+            contents = [b""] * len(arrivals)
+        for arrival, content in zip(arrivals, contents, strict=True):
+            arrival.sender.answer(content)
+
+    def _refuse(self, arrival: _Waiting, error: BaseException) -> None:
+        self._observer.end(1)
         content = b""
         try:
-            content = self._content(arrival, error)
+            content = self._refusal(arrival, error)
         except Exception:
-            log.exception("webhook_unanswered", route=self._route)
+            log.exception("webhooks_unanswered", route=self._route)
         arrival.sender.answer(content)
 
-    def _content(self, arrival: _Waiting, error: BaseException | None) -> bytes:
+    def _refusal(self, arrival: _Waiting, error: BaseException) -> bytes:
         """Write the answer; none where the process ends before it knows one."""
-        route, trace = self._route, arrival.traceparent
-        last = arrival.message.should_close
-        if error is None:
-            status = 202
-            self._door.count_accepted()
-            body = orjson.dumps(WebhookBody(arrival.event_id))
-            content = accepted(body, trace, last=last)
-        elif isinstance(error, Exception):
-            self._door.count_refused(error)
-            with structlog.contextvars.bound_contextvars(trace=trace_id(trace)):
-                response = self._observer.answer_to(error, _METHOD, route, route)
-            status = response.status
-            content = written(response, trace, last=last)
-        else:
+        if not isinstance(error, Exception):
             return b""
-        self._observer.count(_METHOD, route, status, arrival.started)
+        route, trace = self._route, arrival.traceparent
+        self._door.count_refused(error)
+        with structlog.contextvars.bound_contextvars(trace=trace_id(trace)):
+            response = self._observer.answer_to(error, _METHOD, route, route)
+        content = written(response, trace, last=arrival.message.should_close)
+        self._observer.count(_METHOD, route, response.status, [arrival.started])
         return content

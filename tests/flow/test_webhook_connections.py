@@ -250,7 +250,7 @@ class TestConnections:
                 async with open_wire(desk.gateway) as wire:
                     await wire.send(webhook(0))
                     assert await wire.rest() == b""
-            assert [line["event"] for line in logs] == ["webhook_unanswered"]
+            assert [line["event"] for line in logs] == ["webhooks_unanswered"]
             async with open_wire(desk.gateway) as wire:
                 await wire.send(webhook(0))
                 assert await wire.answer() == (202, id_of(0))
