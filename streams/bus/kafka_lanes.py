@@ -1,7 +1,7 @@
 """Lanes: the records of one partition each, sent in batches, one batch at a time."""
 
 import asyncio
-from collections import deque
+import math
 from collections.abc import Callable
 from itertools import islice
 from struct import unpack_from
@@ -11,11 +11,8 @@ from aiokafka.errors import ProducerClosed, UnknownTopicOrPartitionError
 
 from streams.bus.base import Outcome, Outgoing
 
-Held = dict[Outcome, tuple[Outgoing, int]]
-"""Records with their sizes in bytes, by who is told what becomes of them."""
-
-_MOST_DONE = 256
-"""How many that are done may be held behind one that is not."""
+Held = dict[Outcome, tuple[Outgoing, int, float]]
+"""Records, their sizes in bytes, and their deadlines by the loop's time, by who is told."""
 
 _SEED, _FACTOR, _WORD = 0x9747B28C, 0x5BD1E995, 0xFFFFFFFF
 
@@ -60,24 +57,28 @@ class Lane:
         self._give_bytes = give_bytes
         self._error_of = error_of
         self._waiting: Held = {}
+        self._under_way: Held = {}
         self.running: asyncio.Task[None] | None = None
 
-    def add(self, record: Outgoing, size: int, outcome: Outcome) -> None:
+    def add(self, record: Outgoing, size: int, deadline: float, outcome: Outcome) -> None:
         """Send the record with the next batch; its bytes are given back when it is held no more."""
-        self._waiting[outcome] = (record, size)
+        self._waiting[outcome] = (record, size, deadline)
         if self.running is None:
             self.running = asyncio.create_task(self._run())
 
-    def forget(self, outcome: Outcome) -> None:
-        """Hold the record no longer: what is not on its way yet is not sent."""
-        held = self._waiting.pop(outcome, None)
-        if held is not None:
-            self._give_bytes(held[1])
+    def expire(self, now: float) -> float:
+        """End what is overdue, and give the next deadline; `inf` where there is none.
 
-    def expire(self, outcome: Outcome) -> None:
-        """End what is overdue; whether it is on its way already, nobody knows here."""
-        self.forget(outcome)
-        outcome.set_exception(self._error_of(TimeoutError()))
+        What is not on its way yet is not sent then; what is, nobody here knows whether it arrives.
+        """
+        held = [*self._under_way.items(), *self._waiting.items()]
+        ended = [outcome for outcome, (_, _, deadline) in held if deadline <= now or outcome.done()]
+        for outcome in ended:
+            if outcome in self._waiting:
+                self._give_bytes(self._waiting.pop(outcome)[1])
+            if not outcome.done():
+                outcome.set_exception(self._error_of(TimeoutError()))
+        return min((deadline for _, (_, _, deadline) in held if deadline > now), default=math.inf)
 
     async def _run(self) -> None:
         try:
@@ -90,7 +91,7 @@ class Lane:
 
     async def _send_batch(self) -> None:
         batch = self._client.create_batch()
-        taken = self._take_into(batch)
+        self._under_way = self._take_into(batch)
         failure: BaseException | None = ProducerClosed()
         try:
             # Of those taken, all may have been given up, or be no records.
@@ -98,7 +99,8 @@ class Lane:
         except Exception as error:  # noqa: BLE001  # each sender is told what it means
             failure = error
         finally:
-            self._settle(taken, failure)
+            ended, self._under_way = self._under_way, {}
+            self._settle(ended, failure)
 
     async def _acknowledged(self, batch: Any) -> BaseException | None:
         """Hand the batch over; its errors are raised, but where the partition is no more."""
@@ -112,7 +114,7 @@ class Lane:
     def _take_into(self, batch: Any) -> Held:
         """Move what fits from those who wait into the batch."""
         waiting, self._waiting = self._waiting, {}
-        for count, (outcome, (record, _)) in enumerate(waiting.items()):
+        for count, (outcome, (record, _, _)) in enumerate(waiting.items()):
             if not outcome.done() and not _joins(batch, record, outcome):
                 self._waiting = dict(islice(waiting.items(), count, None)) | self._waiting
                 return dict(islice(waiting.items(), count))
@@ -127,54 +129,7 @@ class Lane:
                 outcome.set_result(None)
             else:
                 outcome.set_exception(self._error_of(failure))
-        self._give_bytes(sum([size for _, size in held.values()]))
-
-
-class Deadlines:
-    """Ends what is overdue: one timer for all, since each has the same time from its start."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._watched: deque[tuple[float, Outcome, Lane]] = deque()
-        self._most = _MOST_DONE
-        self._timer: asyncio.TimerHandle | None = None
-
-    def watch(self, lane: Lane, outcome: Outcome, loop_time: float) -> None:
-        """Let the lane expire it at that time of the loop."""
-        watched = self._watched
-        while watched and watched[0][1].done():
-            _, done, its_lane = watched.popleft()
-            its_lane.forget(done)
-        if len(watched) >= self._most:
-            self._forget_done()
-        self._watched.append((loop_time, outcome, lane))
-        if self._timer is None:
-            self._timer = self._loop.call_at(loop_time, self._expire)
-
-    def _forget_done(self) -> None:
-        """Hold what waits still, and nothing else: one that is stuck may be before thousands."""
-        left: deque[tuple[float, Outcome, Lane]] = deque()
-        for watched in self._watched:
-            if watched[1].done():
-                watched[2].forget(watched[1])
-            else:
-                left.append(watched)
-        self._watched = left
-        self._most = max(_MOST_DONE, 2 * len(left))
-
-    def _expire(self) -> None:
-        self._timer = None
-        watched = self._watched
-        while watched:
-            loop_time, outcome, lane = watched[0]
-            if outcome.done():
-                lane.forget(outcome)
-            elif loop_time > self._loop.time():
-                self._timer = self._loop.call_at(loop_time, self._expire)
-                return
-            else:
-                lane.expire(outcome)
-            watched.popleft()
+        self._give_bytes(sum([size for _, size, _ in held.values()]))
 
 
 def _joins(batch: Any, record: Outgoing, outcome: Outcome) -> bool:

@@ -1,6 +1,7 @@
 """A Kafka producer with its own deadline for every send and a limit of bytes in flight."""
 
 import asyncio
+import math
 import random
 from collections import deque
 from functools import partial
@@ -19,7 +20,7 @@ from schemas.errors import Code, PermanentError
 from schemas.topics import MAX_RECORD_BYTES
 from streams.bus.base import Outcome, Outgoing
 from streams.bus.kafka_calls import bus_unavailable
-from streams.bus.kafka_lanes import Deadlines, Lane, partition_of
+from streams.bus.kafka_lanes import Lane, partition_of
 
 BATCH_BYTES = 256 * 1024
 
@@ -95,7 +96,7 @@ class KafkaProducer:
         self._budget = budget
         # To ask for the running loop is a call of the system, each time (Python 3.11).
         self._loop = asyncio.get_running_loop()
-        self._deadlines = Deadlines(self._loop)
+        self._timer: asyncio.TimerHandle | None = None
         self._later: set[asyncio.Task[None]] = set()
         self._lanes: dict[str, list[Lane]] = {}
 
@@ -123,8 +124,7 @@ class KafkaProducer:
             self._later.add(later)
             later.add_done_callback(self._later.discard)
             return
-        lane.add(record, size, outcome)
-        self._deadlines.watch(lane, outcome, deadline)
+        self._add(lane, record, size, deadline, outcome)
 
     async def finish(self) -> None:
         """Wait until what is being sent is answered, as long as a send may last; then give up."""
@@ -135,6 +135,8 @@ class KafkaProducer:
                 for task in stuck:
                     task.cancel()
                 await asyncio.wait(stuck)
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _running(self) -> set[asyncio.Task[None]]:
         lanes = chain.from_iterable(self._lanes.values())
@@ -155,8 +157,22 @@ class KafkaProducer:
             if isinstance(failure, Exception):
                 return
             raise
-        lane.add(record, size, outcome)
-        self._deadlines.watch(lane, outcome, deadline)
+        self._add(lane, record, size, deadline, outcome)
+
+    def _add(
+        self, lane: Lane, record: Outgoing, size: int, deadline: float, outcome: Outcome
+    ) -> None:
+        lane.add(record, size, deadline, outcome)
+        if self._timer is None:
+            self._timer = self._loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        """End what is overdue; one timer serves all, at most a hundred times in a timeout."""
+        now = self._loop.time()
+        lanes = chain.from_iterable(self._lanes.values())
+        left = min(lane.expire(now) for lane in lanes)
+        at = max(left, now + self._timeout / 100)
+        self._timer = None if math.isinf(left) else self._loop.call_at(at, self._expire)
 
     def _lane_of(self, record: Outgoing) -> Lane | None:
         lanes = self._lanes.get(record.topic)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-import weakref
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +16,7 @@ from streams.bus.kafka import KafkaBus
 from streams.bus.kafka_calls import stop_client, thin_client_logs
 from streams.bus.kafka_consumer import KafkaConsumer
 from streams.bus.kafka_lag import ReadingAges
-from streams.bus.kafka_lanes import Deadlines, Lane, murmur2
+from streams.bus.kafka_lanes import Lane, murmur2
 from streams.bus.kafka_producer import ByteBudget, KafkaProducer
 
 HERE = Partition("letters", 0)
@@ -166,34 +166,62 @@ async def test_whatever_keeps_a_record_from_its_batch_keeps_no_other() -> None:
     assert budget.free_bytes == 10**6
 
 
-class Waiting:
-    """An outcome that is watched."""
+class Told:
+    """An outcome that keeps what it was told."""
 
-    def __init__(self, *, ended: bool) -> None:
-        self._ended = ended
+    def __init__(self) -> None:
+        self.told: list[BaseException | None] = []
 
     def done(self) -> bool:
-        return self._ended
+        return bool(self.told)
 
     def set_result(self, _result: None, /) -> None:
-        raise AssertionError("nobody asked")
+        self.told.append(None)
 
-    def set_exception(self, _error: BaseException, /) -> None:
-        self._ended = True
+    def set_exception(self, error: BaseException, /) -> None:
+        self.told.append(error)
 
 
-async def test_one_that_is_stuck_does_not_hold_the_thousands_that_came_after_it() -> None:
-    deadlines = Deadlines(asyncio.get_running_loop())
-    lane = Lane(StuckClient(), "p.letters", 0, lambda _size: None, lambda error: error)
-    stuck = [Waiting(ended=False) for _ in range(300)]
-    seen: weakref.WeakSet[Waiting] = weakref.WeakSet()
-    for number in range(10_000):
-        outcome = stuck[number] if number < len(stuck) else Waiting(ended=True)
-        seen.add(outcome)
-        deadlines.watch(lane, outcome, asyncio.get_running_loop().time() + 60)
-    del outcome
-    assert len(seen) <= 2 * len(stuck)
-    assert seen >= set(stuck)
+async def test_what_is_overdue_is_ended_and_no_other() -> None:
+    client, given = StuckClient(), list[int]()
+    lane = Lane(client, "p.letters", 0, given.append, lambda error: error)
+    sent, also_sent, waiting, left = outcomes = [Told() for _ in range(4)]
+    for number, outcome in enumerate(outcomes):
+        record = Outgoing("letters", b"k", b"%d" % number, ())
+        lane.add(record, 10 + number, 100.0 + number, outcome)
+    async with asyncio.timeout(5):
+        await client.under_way.wait()
+    assert lane.expire(99.9) == 100.0
+    assert not any(outcome.done() for outcome in outcomes)
+    assert lane.expire(100.0) == 101.0
+    assert [type(error) for error in sent.told] == [TimeoutError]
+    assert given == [], "the client holds it still"
+    # Its sender waits no more.
+    left.set_result(None)
+    lane.expire(102.0)
+    assert [len(outcome.told) for outcome in outcomes] == [1, 1, 1, 1]
+    assert [type(outcome.told[0]) for outcome in (also_sent, waiting)] == [TimeoutError] * 2
+    assert given == [12, 13]
+    assert lane.expire(103.0) == math.inf
+    [(values, answer)] = client.batches
+    assert values == [b"0", b"1"]
+    answer.set_result(None)
+    assert lane.running is not None
+    await lane.running
+    assert sum(given) == sum(range(10, 14))
+    assert len(client.batches) == 1, "nobody waits for the others any more"
+    assert [len(outcome.told) for outcome in outcomes] == [1, 1, 1, 1]
+
+
+async def test_each_send_ends_at_its_own_time_whatever_is_stuck_before_it() -> None:
+    client = StuckClient()
+    producer = KafkaProducer(
+        client, topic_prefix="p.", send_timeout_seconds=0.05, budget=ByteBudget(10**6)
+    )
+    for value in (b"1", b"2", b"3"):
+        with pytest.raises(TransientError, match="no acknowledgement within"):
+            await producer.send(Outgoing("letters", b"k", value, ()))
+    await producer.finish()
 
 
 async def test_a_producer_that_ends_answers_everyone() -> None:
