@@ -4,7 +4,6 @@ import asyncio
 import math
 from collections.abc import Callable
 from itertools import islice
-from struct import unpack_from
 from typing import Any
 
 from aiokafka.errors import ProducerClosed, UnknownTopicOrPartitionError
@@ -13,27 +12,6 @@ from streams.bus.base import Outcome, Outgoing
 
 Held = dict[Outcome, tuple[Outgoing, int, float]]
 """Records, their sizes in bytes, and their deadlines by the loop's time, by who is told."""
-
-_SEED, _FACTOR, _WORD = 0x9747B28C, 0x5BD1E995, 0xFFFFFFFF
-
-
-def murmur2(key: bytes) -> int:
-    """Hash a key as Java's client does (`Utils.murmur2`), in a third of aiokafka's time."""
-    size = len(key)
-    words, rest = divmod(size, 4)
-    hashed = _SEED ^ size
-    for word in unpack_from(f"<{words}I", key):
-        mixed = word * _FACTOR & _WORD
-        hashed = (hashed * _FACTOR & _WORD) ^ ((mixed ^ mixed >> 24) * _FACTOR & _WORD)
-    if rest:
-        hashed = (hashed ^ int.from_bytes(key[-rest:], "little")) * _FACTOR & _WORD
-    hashed = (hashed ^ hashed >> 13) * _FACTOR & _WORD
-    return hashed ^ hashed >> 15
-
-
-def partition_of(key: bytes, count: int) -> int:
-    """Choose a key's partition as every Kafka client does by default."""
-    return (murmur2(key) & 0x7FFFFFFF) % count
 
 
 class Lane:

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import random
 from collections import deque
 from functools import partial
 from itertools import chain
@@ -15,12 +14,13 @@ from aiokafka.errors import (
     RecordListTooLargeError,
     UnknownTopicOrPartitionError,
 )
+from aiokafka.partitioner import DefaultPartitioner
 
 from schemas.errors import Code, PermanentError
 from schemas.topics import MAX_RECORD_BYTES
 from streams.bus.base import Outcome, Outgoing
 from streams.bus.kafka_calls import bus_unavailable
-from streams.bus.kafka_lanes import Lane, partition_of
+from streams.bus.kafka_lanes import Lane
 
 BATCH_BYTES = 256 * 1024
 
@@ -96,6 +96,8 @@ class KafkaProducer:
         self._budget = budget
         # To ask for the running loop is a call of the system, each time (Python 3.11).
         self._loop = asyncio.get_running_loop()
+        # Chooses as every Kafka client does by default; a lane for no key is one at random.
+        self._partitioner = DefaultPartitioner()
         self._timer: asyncio.TimerHandle | None = None
         self._later: set[asyncio.Task[None]] = set()
         self._lanes: dict[str, list[Lane]] = {}
@@ -176,11 +178,7 @@ class KafkaProducer:
 
     def _lane_of(self, record: Outgoing) -> Lane | None:
         lanes = self._lanes.get(record.topic)
-        if not lanes:
-            return None
-        if record.key is None:
-            return random.choice(lanes)  # noqa: S311  # spreads load, guards nothing
-        return lanes[partition_of(record.key, len(lanes))]
+        return self._partitioner(record.key, lanes, lanes) if lanes else None
 
     async def _first_lane_of(self, record: Outgoing) -> Lane:
         topic = self._prefix + record.topic

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -16,7 +17,7 @@ from streams.bus.kafka import KafkaBus
 from streams.bus.kafka_calls import stop_client, thin_client_logs
 from streams.bus.kafka_consumer import KafkaConsumer
 from streams.bus.kafka_lag import ReadingAges
-from streams.bus.kafka_lanes import Lane, murmur2
+from streams.bus.kafka_lanes import Lane
 from streams.bus.kafka_producer import ByteBudget, KafkaProducer
 
 HERE = Partition("letters", 0)
@@ -237,6 +238,34 @@ async def test_a_producer_that_ends_answers_everyone() -> None:
     assert [type(outcome) for outcome in outcomes] == [TransientError] * 3
 
 
+class KeyedBatch(Batch):
+    """A batch for records with any key."""
+
+    def append(self, **record: Any) -> object | None:
+        return super().append(**(record | {"key": None}))
+
+
+class SpreadClient:
+    """An aiokafka producer with twelve partitions, and a broker that takes everything."""
+
+    def __init__(self) -> None:
+        self.partitions: list[int] = []
+
+    async def partitions_for(self, _topic: str) -> set[int]:
+        return set(range(12))
+
+    def create_batch(self) -> Batch:
+        return KeyedBatch()
+
+    async def send_batch(
+        self, _batch: Batch, _topic: str, *, partition: int
+    ) -> asyncio.Future[None]:
+        self.partitions.append(partition)
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        answer.set_result(None)
+        return answer
+
+
 @pytest.mark.parametrize(
     ("key", "hashed"),
     [
@@ -249,8 +278,15 @@ async def test_a_producer_that_ends_answers_everyone() -> None:
         (b"abc", 479470107),
     ],
 )
-def test_a_key_is_hashed_as_by_every_other_client(key: bytes, hashed: int) -> None:
-    assert murmur2(key) == hashed
+async def test_a_key_goes_where_every_other_client_sends_it(key: bytes, hashed: int) -> None:
+    client = SpreadClient()
+    producer = KafkaProducer(
+        client, topic_prefix="p.", send_timeout_seconds=60, budget=ByteBudget(10**6)
+    )
+    for _ in range(2):
+        await producer.send(Outgoing("letters", key, b"v", ()))
+    await producer.finish()
+    assert client.partitions == [(hashed & 0x7FFFFFFF) % 12] * 2
 
 
 class RebalancingClient:
