@@ -217,7 +217,7 @@ async def test_what_is_overdue_is_ended_and_no_other() -> None:
 async def test_each_send_ends_at_its_own_time_whatever_is_stuck_before_it() -> None:
     client = StuckClient()
     producer = KafkaProducer(
-        client, topic_prefix="p.", send_timeout_seconds=0.05, budget=ByteBudget(10**6)
+        client, topic_prefix="p.", send_timeout_seconds=0.01, budget=ByteBudget(10**6)
     )
     for value in (b"1", b"2", b"3"):
         with pytest.raises(TransientError, match="no acknowledgement within"):
