@@ -116,6 +116,7 @@ class Child:
     ) -> None:
         self.name = member.name
         self.process: Process | None = None
+        self._killed: Process | None = None
         self.starts = 0
         self._member = member
         self._patience = patience
@@ -145,8 +146,11 @@ class Child:
         process = self.process
         if process is None or process.returncode is not None:
             return
-        with suppress(ProcessLookupError):
-            process.terminate()
+        # Before a signal asyncio's Popen asks whether the process has ended, and takes the exit
+        # code for itself where it has, so that `wait` gives 255: not after it was killed, then.
+        if process is not self._killed:
+            with suppress(ProcessLookupError):
+                process.terminate()
         try:
             async with asyncio.timeout(within_seconds):
                 await process.wait()
@@ -157,6 +161,7 @@ class Child:
     def kill(self) -> None:
         """End the process now."""
         if self.process is not None and self.process.returncode is None:
+            self._killed = self.process
             with suppress(ProcessLookupError):
                 self.process.kill()
 
