@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 _DIGITS = 20
-"""Those of 2^64, the first length that no HTTP parser takes."""
+"""Those of 2^64, the first length that aiohttp's parser (llhttp) does not take."""
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:

@@ -156,6 +156,7 @@ async def open_webhooks(
     limits: Limits | None = None,
     per_second: float = 100_000.0,
     max_bytes: int = MAX_BYTES,
+    at_once: int = 1024,
     clock: Callable[[], float] = time.time,
     producer: Producer | None = None,
 ) -> AsyncIterator[WebhookDesk]:
@@ -163,7 +164,11 @@ async def open_webhooks(
     bus = MemoryBus()
     await bus.ensure_topics([WEBHOOKS_RECEIVED])
     rules = WebhookRules(
-        {source.name: source for source in sources or SOURCES}, per_second, max_bytes, clock=clock
+        {source.name: source for source in sources or SOURCES},
+        per_second,
+        max_bytes,
+        at_once=at_once,
+        clock=clock,
     )
     async with (
         bus.open_producer() as own,

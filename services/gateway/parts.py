@@ -46,6 +46,8 @@ class WebhookRules:
     per_second: float
     """Webhooks of one address."""
     max_bytes: int
+    at_once: int = 1024
+    """Webhooks of all addresses that may be under way."""
     event_source: str = "/parsewire/gateway"
     clock: Callable[[], float] = time.time
 

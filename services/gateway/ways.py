@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
 
-class Sender(Protocol):
+class Peer(Protocol):
     """Who waits for the answer to a request."""
 
     remote: str | None
@@ -25,8 +25,8 @@ class Way(ABC):
     """What a body may have; a longer one takes the usual way."""
 
     @abstractmethod
-    def take(self, sender: Sender, message: RawRequestMessage, content: bytes) -> None:
-        """Have `sender.answer` called once, now or later; raise nothing."""
+    def take(self, peer: Peer, message: RawRequestMessage, content: bytes) -> None:
+        """Have `peer.answer` called once, now or later; raise nothing."""
 
 
 WAYS = web.AppKey("ways", Mapping[str, Way])

@@ -11,7 +11,7 @@ from aiohttp.http import RawRequestMessage
 from schemas.http import WebhookBody
 from services.gateway.middleware import Observer
 from services.gateway.raw_answers import accepted, written
-from services.gateway.ways import Sender, Way
+from services.gateway.ways import Peer, Way
 from services.gateway.webhook_door import Door
 from services.gateway.webhook_publisher import Arrival
 from streams.tracing import child_of, trace_id
@@ -23,23 +23,23 @@ _ACCEPTED = 202
 
 
 class _Waiting(Arrival):
-    """An arrival with the sender that waits for its answer; `started` by time.perf_counter."""
+    """An arrival with the peer that waits for its answer; `started` by time.perf_counter."""
 
-    __slots__ = ("_ended", "_way", "message", "sender", "started")
+    __slots__ = ("_ended", "_way", "message", "peer", "started")
 
     def __init__(
-        self, sender: Sender, message: RawRequestMessage, content: bytes, way: "ShortWay"
+        self, peer: Peer, message: RawRequestMessage, content: bytes, way: "ShortWay"
     ) -> None:
         trace = child_of(message.headers.get("traceparent"))
         super().__init__(message.raw_headers, content, trace)
-        self.sender = sender
+        self.peer = peer
         self.message = message
         self.started = time.perf_counter()
         self._way = way
         self._ended = False
 
     def done(self) -> bool:
-        """Tell whether its sender has its answer."""
+        """Tell whether its peer has its answer."""
         return self._ended
 
     def end(self, error: BaseException | None) -> None:
@@ -61,9 +61,9 @@ class ShortWay(Way):
         self._coming: list[_Waiting] = []
         self._leaving: list[tuple[_Waiting, BaseException | None]] = []
 
-    def take(self, sender: Sender, message: RawRequestMessage, content: bytes) -> None:
+    def take(self, peer: Peer, message: RawRequestMessage, content: bytes) -> None:
         """Serve it with all others that come in this turn of the loop."""
-        self._coming.append(_Waiting(sender, message, content, self))
+        self._coming.append(_Waiting(peer, message, content, self))
         if len(self._coming) == 1:
             self._loop.call_soon(self._enter_all)
 
@@ -79,7 +79,7 @@ class ShortWay(Way):
         arrivals = []
         for arrival in coming:
             try:
-                self._door.check(arrival.message.headers, arrival.sender.remote)
+                self._door.check(arrival.message.headers, arrival.peer.remote)
                 self._door.room.enter()
             except Exception as error:  # noqa: BLE001  # answered as the usual way does
                 self._refuse(arrival, error)
@@ -115,7 +115,7 @@ class ShortWay(Way):
             log.exception("webhooks_unanswered", route=self._route)
             contents = [b""] * len(arrivals)
         for arrival, content in zip(arrivals, contents, strict=True):
-            arrival.sender.answer(content)
+            arrival.peer.answer(content)
 
     def _refuse(self, arrival: _Waiting, error: BaseException) -> None:
         self._observer.end(1)
@@ -124,7 +124,7 @@ class ShortWay(Way):
             content = self._refusal(arrival, error)
         except Exception:
             log.exception("webhooks_unanswered", route=self._route)
-        arrival.sender.answer(content)
+        arrival.peer.answer(content)
 
     def _refusal(self, arrival: _Waiting, error: BaseException) -> bytes:
         """Write the answer; none where the process ends before it knows one."""

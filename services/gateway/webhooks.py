@@ -14,7 +14,6 @@ from services.gateway.webhook_door import Door, too_many
 from services.gateway.webhook_health import show_all
 from streams.metrics import WEBHOOKS
 
-_MOST_AT_ONCE = 1024
 _LARGE_BODIES_AT_ONCE = 4
 _UNKNOWN = "unknown"
 
@@ -28,7 +27,7 @@ class Webhooks:
         self._recorder = parts.recorder
         self._addresses = AddressLimit(hooks.per_second, monotonic)
         limits = webhook_limits(parts.limits, hooks.max_bytes)
-        room = Room(_MOST_AT_ONCE, _LARGE_BODIES_AT_ONCE * hooks.max_bytes)
+        room = Room(hooks.at_once, _LARGE_BODIES_AT_ONCE * hooks.max_bytes)
         self.doors = {
             name: Door(source, parts, limits, self._addresses, room)
             for name, source in hooks.sources.items()

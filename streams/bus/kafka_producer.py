@@ -99,6 +99,7 @@ class KafkaProducer:
         # Chooses as every Kafka client does by default; a lane for no key is one at random.
         self._partitioner = DefaultPartitioner()
         self._timer: asyncio.TimerHandle | None = None
+        self._looks_at = math.inf
         self._later: set[asyncio.Task[None]] = set()
         self._lanes: dict[str, list[Lane]] = {}
 
@@ -165,16 +166,22 @@ class KafkaProducer:
         self, lane: Lane, record: Outgoing, size: int, deadline: float, outcome: Outcome
     ) -> None:
         lane.add(record, size, deadline, outcome)
-        if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._expire)
+        self._look_at(deadline)
 
     def _expire(self) -> None:
         """End what is overdue; one timer serves all, at most a hundred times in a timeout."""
-        now = self._loop.time()
+        now, self._looks_at = self._loop.time(), math.inf
         lanes = chain.from_iterable(self._lanes.values())
         left = min(lane.expire(now) for lane in lanes)
-        at = max(left, now + self._timeout / 100)
-        self._timer = None if math.isinf(left) else self._loop.call_at(at, self._expire)
+        self._look_at(max(left, now + self._timeout / 100))
+
+    def _look_at(self, loop_time: float) -> None:
+        """Look then, unless that is to be done before."""
+        if loop_time < self._looks_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(loop_time, self._expire)
+            self._looks_at = loop_time
 
     def _lane_of(self, record: Outgoing) -> Lane | None:
         lanes = self._lanes.get(record.topic)

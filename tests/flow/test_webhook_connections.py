@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from schemas.ids import derived_id
-from services.gateway import webhooks
 from services.gateway.webhook_door import Door
 from streams.bus.base import Outcome, Outgoing
 from tests.gateway_wire import open_wire
@@ -283,13 +282,10 @@ async def test_requests_cut_anywhere(
 
 
 class TestPlaces:
-    async def test_each_is_given_back(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(webhooks, "_MOST_AT_ONCE", 1)
+    async def test_each_is_given_back(self, tmp_path: Path) -> None:
         producer = HeldProducer()
         async with (
-            open_webhooks(tmp_path, producer=producer) as desk,
+            open_webhooks(tmp_path, producer=producer, at_once=1) as desk,
             open_wire(desk.gateway) as one,
             open_wire(desk.gateway) as other,
         ):
@@ -305,12 +301,9 @@ class TestPlaces:
                     await other.send(request)
                     assert (await other.answer())[0] == status
 
-    async def test_of_a_sender_that_has_left_too(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(webhooks, "_MOST_AT_ONCE", 1)
+    async def test_of_a_sender_that_has_left_too(self, tmp_path: Path) -> None:
         producer = HeldProducer()
-        async with open_webhooks(tmp_path, producer=producer) as desk:
+        async with open_webhooks(tmp_path, producer=producer, at_once=1) as desk:
             async with open_wire(desk.gateway) as wire:
                 await wire.send(webhook(0))
                 await producer.until_asked()

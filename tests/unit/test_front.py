@@ -10,7 +10,7 @@ import pytest
 from aiohttp.http import RawRequestMessage
 
 from services.gateway.front import Connection, Front
-from services.gateway.ways import Sender, Way
+from services.gateway.ways import Peer, Way
 
 HEAD = b"POST /hook HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nX-Own: \xe9\r\n\r\n"
 REQUEST = HEAD + b"hello"
@@ -88,12 +88,12 @@ class Hook(Way):
 
     def __init__(self) -> None:
         self.most_bytes = 100_000
-        self.taken: list[tuple[Sender, bytes]] = []
+        self.taken: list[tuple[Peer, bytes]] = []
         self.headers: list[tuple[tuple[bytes, bytes], ...]] = []
 
-    def take(self, sender: Sender, message: RawRequestMessage, content: bytes) -> None:
+    def take(self, peer: Peer, message: RawRequestMessage, content: bytes) -> None:
         self.headers.append(message.raw_headers)
-        self.taken.append((sender, content))
+        self.taken.append((peer, content))
 
     def contents(self) -> list[bytes]:
         return [content for _, content in self.taken]
@@ -151,8 +151,8 @@ class TestServed:
             desk.hook.answer(b"answer %d" % number)
         assert desk.transport.written == [b"answer 0", b"answer 1", b"answer 2"]
         assert (desk.transport.closed, desk.transport.protocol) == ("", None)
-        sender = desk.hook.taken[0][0]
-        assert sender.remote == "10.0.0.9"
+        peer = desk.hook.taken[0][0]
+        assert peer.remote == "10.0.0.9"
         assert desk.transport.options == [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
         assert desk.hook.headers[0] == (
             (b"Host", b"x"),

@@ -238,6 +238,57 @@ async def test_a_producer_that_ends_answers_everyone() -> None:
     assert [type(outcome) for outcome in outcomes] == [TransientError] * 3
 
 
+class LateClient(StuckClient):
+    """One that learns of the partitions of a topic when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known = asyncio.Event()
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        if topic == "p.late":
+            await self.known.wait()
+        return {0}
+
+    async def send_batch(
+        self,
+        batch: Batch,
+        topic: str,  # noqa: ARG002 - its own is the one name that the other knows
+        *,
+        partition: int,
+    ) -> asyncio.Future[None]:
+        return await super().send_batch(batch, "p.letters", partition=partition)
+
+
+async def test_who_began_first_is_overdue_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = LateClient()
+    producer = KafkaProducer(
+        client, topic_prefix="p.", send_timeout_seconds=10, budget=ByteBudget(10**6)
+    )
+    loop, passed = asyncio.get_running_loop(), 0.0
+    time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: time() + passed)
+    first, second = Told(), Told()
+    producer.send_for(Outgoing("late", b"k", b"1", ()), first)
+    await asyncio.sleep(0)
+    passed += 5
+    producer.send_for(Outgoing("letters", b"k", b"2", ()), second)
+    async with asyncio.timeout(4):
+        await client.under_way.wait()
+        client.under_way.clear()
+        client.known.set()
+        await client.under_way.wait()
+    passed += 5
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert [type(error) for error in first.told] == [TransientError]
+    assert second.told == []
+    for _, answer in client.batches:
+        answer.set_result(None)
+    await producer.finish()
+    assert second.told == [None]
+
+
 class KeyedBatch(Batch):
     """A batch for records with any key."""
 
